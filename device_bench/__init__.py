@@ -1,0 +1,1 @@
+"""How a model file is measured. Never imports torch or training code."""

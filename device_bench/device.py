@@ -1,0 +1,124 @@
+"""Device: something that can run a model file and be measured. One implementation a kind; `host` is this machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import Field, JsonValue
+
+from phonefit.models.artifact import Runtime
+from phonefit.models.errors import PhonefitError
+from phonefit.models.record import Frozen
+
+
+class DeviceError(PhonefitError):
+    """A device that is missing, or refuses to do what was asked."""
+
+
+class MeasurementError(DeviceError):
+    """The measurement itself failed: a crash, a time-out, an unusable result. Exits with 3."""
+
+    exit_code = 3
+
+
+class DeviceInfo(Frozen):
+    """Which device a figure belongs to. Figures of unlike devices are never compared.
+
+    Attributes:
+        kind: "host", "emulator" or "adb".
+        name: the processor or phone model.
+        ram_bytes: memory of the device.
+        details: whatever else identifies it (kernel, Android version, governor), by name.
+    """
+
+    kind: str
+    name: str
+    architecture: str
+    cores: int
+    ram_bytes: int
+    operating_system: str
+    details: Mapping[str, str] = {}
+
+    def like(self, other: "DeviceInfo") -> bool:
+        """Whether figures of the two may be compared."""
+        return (self.kind, self.name, self.architecture, self.cores) == (
+            other.kind,
+            other.name,
+            other.architecture,
+            other.cores,
+        )
+
+
+class Job(Frozen):
+    """One measurement.
+
+    Attributes:
+        model: path of the model file on this machine.
+        repeats: timed inferences; with `duration_seconds`, the least number of them.
+        duration_seconds: keep going until this much time has passed.
+        memory_limit_bytes: enforced where the device can enforce one.
+        seed: of the random inputs.
+        input_file: .npy file with one input to use instead of random ones.
+    """
+
+    model: Path
+    runtime: Runtime
+    threads: int = Field(default=1, ge=1, le=64)
+    warmups: int = Field(default=5, ge=0)
+    repeats: int = Field(default=50, ge=1)
+    duration_seconds: float | None = Field(default=None, gt=0)
+    memory_limit_bytes: int | None = Field(default=None, gt=0)
+    timeout_seconds: float = Field(default=300.0, gt=0)
+    seed: int = 0
+    input_file: Path | None = None
+
+
+class RawRun(Frozen):
+    """What one run gave, without interpretation.
+
+    Attributes:
+        load_nanoseconds: from the file on disk to a runtime that is ready for the first input.
+        warmup_nanoseconds: the first inferences, kept apart.
+        sample_nanoseconds: the timed inferences.
+        baseline_bytes: peak resident memory (VmHWM) of an empty process with this runtime.
+        peak_bytes: peak resident memory (VmHWM) of the process that ran the model.
+        conditions_before: load average, clocks, temperature, battery: name -> value.
+    """
+
+    load_nanoseconds: int
+    warmup_nanoseconds: tuple[int, ...]
+    sample_nanoseconds: tuple[int, ...]
+    baseline_bytes: int
+    peak_bytes: int
+    conditions_before: Mapping[str, JsonValue] = {}
+    conditions_after: Mapping[str, JsonValue] = {}
+    versions: Mapping[str, str] = {}
+
+
+class Device(Protocol):
+    """What the bench needs of a device. Use as: prepare, run as often as wanted, cleanup in any case."""
+
+    def info(self) -> DeviceInfo:
+        """Identify the device."""
+        ...
+
+    def prepare(self) -> None:
+        """Bring it into a state fit for measuring.
+
+        Raises:
+            DeviceError: it cannot be reached or its conditions forbid measuring.
+        """
+        ...
+
+    def run(self, job: Job) -> RawRun:
+        """Run one job in a fresh process.
+
+        Raises:
+            DeviceError: the model cannot be run there.
+            MeasurementError: it should run but the measurement failed.
+        """
+        ...
+
+    def cleanup(self) -> None:
+        """Undo what `prepare` and `run` changed; safe to call twice."""
+        ...

@@ -1,0 +1,102 @@
+"""Report: the raw samples of a measurement with units and metadata. Statistics are derived on reading, never stored."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import JsonValue
+
+from phonefit.device_bench.device import DeviceInfo
+from phonefit.models.artifact import Runtime
+from phonefit.models.record import Frozen, Record
+
+Source = Literal["measured", "counted", "modelled", "unavailable"]
+Unit = Literal["ns", "bytes", "uJ", "instructions"]
+
+
+class Figure(Frozen):
+    """Raw samples of one quantity.
+
+    Attributes:
+        source: how it was obtained; `unavailable` has no samples and says why in `note`.
+    """
+
+    unit: Unit
+    source: Source
+    samples: tuple[float, ...] = ()
+    note: str = ""
+
+
+class Warning(Frozen):
+    """A reason not to trust a report, with its remedy."""
+
+    reason: str
+    remedy: str
+
+
+class Report(Record):
+    """One model file measured on one device.
+
+    Attributes:
+        figures: "latency", "warmup", "load", "peak_memory", "energy": name -> samples.
+        untrusted: reasons not to trust it; empty when the measurement is stable.
+        settings: threads, warm-ups, repeats: what was asked.
+    """
+
+    schema_number: int = 1
+    model_sha256: str
+    model_bytes: int
+    model_name: str
+    runtime: Runtime
+    device: DeviceInfo
+    settings: Mapping[str, JsonValue]
+    figures: Mapping[str, Figure]
+    conditions_before: Mapping[str, JsonValue] = {}
+    conditions_after: Mapping[str, JsonValue] = {}
+    versions: Mapping[str, str] = {}
+    untrusted: tuple[Warning, ...] = ()
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against the figures."""
+        return not self.untrusted
+
+    def median_milliseconds(self) -> float:
+        """Median latency."""
+        return statistics.median(self.figures["latency"].samples) / 1e6
+
+    def p90_milliseconds(self) -> float:
+        """90th percentile of latency."""
+        return percentile(self.figures["latency"].samples, 90) / 1e6
+
+    def variation(self) -> float:
+        """Coefficient of variation of latency: standard deviation / mean."""
+        return coefficient_of_variation(self.figures["latency"].samples)
+
+    def load_milliseconds(self) -> float:
+        """Median load time."""
+        return statistics.median(self.figures["load"].samples) / 1e6
+
+    def peak_memory_bytes(self) -> float:
+        """Largest peak memory above an empty process of the same runtime."""
+        return max(self.figures["peak_memory"].samples)
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """Percentile by linear interpolation between closest ranks (numpy's default method).
+
+    Raises:
+        ValueError: no samples.
+    """
+    if not samples:
+        raise ValueError("percentile of no samples")
+    ordered = sorted(samples)
+    position = (len(ordered) - 1) * share / 100
+    low, high = math.floor(position), math.ceil(position)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def coefficient_of_variation(samples: Sequence[float]) -> float:
+    """Sample standard deviation / mean; 0 for fewer than two samples."""
+    return statistics.stdev(samples) / statistics.mean(samples) if len(samples) > 1 else 0.0

@@ -1,0 +1,1 @@
+"""What a model is: specifications, checkpoints, artifacts, families, tasks and data. The bottom layer."""

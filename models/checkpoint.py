@@ -1,0 +1,102 @@
+"""Checkpoint: a PyTorch model on disk as model.json + weights.safetensors, never a pickle."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from phonefit.models.artifact import Lineage
+from phonefit.models.errors import FileFormatError
+from phonefit.models.module_table import ModuleEntry
+from phonefit.models.quantisation import Quantisation
+from phonefit.models.record import Record, digest_of, file_digest
+from phonefit.models.spec import Architecture, Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+INFO_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+class CheckpointInfo(Record):
+    """Content of model.json.
+
+    Attributes:
+        modules: module table: dotted path -> class and arguments, for each leaf module that differs from a fresh build.
+        metrics: figures on the validation side, for example {"accuracy": 0.91}.
+        lineage: oldest first.
+    """
+
+    schema_number: int = 1
+    architecture: Architecture
+    modules: Mapping[str, ModuleEntry] = {}
+    task: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    quantisation: Quantisation | None = None
+    metrics: Mapping[str, float] = {}
+    lineage: tuple[Lineage, ...] = ()
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk. Techniques read one and write another; none changes its input."""
+
+    directory: Path
+
+    @cached_property
+    def info(self) -> CheckpointInfo:
+        """Content of model.json."""
+        return CheckpointInfo.load(self.directory / INFO_FILE)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of everything that makes this model: model.json, which holds the digest of the weights."""
+        return digest_of(self.info.as_json())
+
+    @property
+    def weights_path(self) -> Path:
+        """Path of the safetensors file."""
+        return self.directory / WEIGHTS_FILE
+
+    def load(self) -> "nn.Module":
+        """Build the architecture, replace the leaves of the module table, load the weights strictly; in eval mode.
+
+        Raises:
+            FileFormatError: the weights are missing or are not the ones that model.json describes.
+            ModelError: the architecture cannot be built or the weights do not fit.
+        """
+        from phonefit.models.module_table import apply_module_table
+        from phonefit.models.registry import build_network
+        from phonefit.models.weights import load_safetensors, load_strictly
+
+        if not self.weights_path.is_file():
+            raise FileFormatError(f"{self.weights_path}: missing; the checkpoint is incomplete, delete it and run again")
+        if file_digest(self.weights_path) != self.info.weights_sha256:
+            raise FileFormatError(f"{self.weights_path}: does not match {INFO_FILE}; delete the checkpoint and run again")
+        network = build_network(self.info.architecture)
+        apply_module_table(network, self.info.modules)
+        load_strictly(network, load_safetensors(self.weights_path), str(self.weights_path))
+        return network.eval()
+
+    @classmethod
+    def save(cls, directory: Path, network: "nn.Module", info: CheckpointInfo) -> Self:
+        """Write `network` into `directory` (made if missing). `info.modules` and `info.weights_sha256` are computed here.
+
+        The same network and info give the same bytes.
+        """
+        from phonefit.models.module_table import module_table
+        from phonefit.models.registry import build_network
+        from phonefit.models.weights import save_safetensors
+
+        directory.mkdir(parents=True, exist_ok=True)
+        save_safetensors(directory / WEIGHTS_FILE, network)
+        table = module_table(network, build_network(info.architecture))
+        complete = info.model_copy(
+            update={"modules": table, "weights_sha256": file_digest(directory / WEIGHTS_FILE)}
+        )
+        complete.save(directory / INFO_FILE)
+        return cls(directory)

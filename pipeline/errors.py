@@ -1,0 +1,46 @@
+"""Errors of the pipeline. The root, `PhonefitError`, lives in the bottom layer and is offered here too."""
+
+from phonefit.models.errors import (
+    DataError,
+    FileFormatError,
+    ModelError,
+    PhonefitError,
+    UnknownNameError,
+)
+
+__all__ = [
+    "BudgetError",
+    "ConversionError",
+    "DataError",
+    "FileFormatError",
+    "ModelError",
+    "ParityError",
+    "PhonefitError",
+    "RecipeError",
+    "StoreError",
+    "UnknownNameError",
+]
+
+
+class RecipeError(PhonefitError):
+    """A recipe that cannot run; the message lists every problem at once."""
+
+
+class StoreError(PhonefitError):
+    """The run folder cannot be written or read."""
+
+
+class ConversionError(PhonefitError):
+    """A checkpoint that a converter cannot realise."""
+
+
+class ParityError(ConversionError):
+    """A converted file that does not compute what its parent computes. A failed gate: exits with 1."""
+
+    exit_code = 1
+
+
+class BudgetError(PhonefitError):
+    """No file fits the budget. Exits with 1."""
+
+    exit_code = 1

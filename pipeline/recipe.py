@@ -1,0 +1,272 @@
+"""The recipe: everything a run needs, as frozen models. Reading one from YAML is in `recipe_file`.
+
+The configuration of each technique is here, its function in the file of the same name (prune, decompose, …).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, JsonValue, model_validator
+
+from phonefit.models.artifact import Runtime
+from phonefit.models.quantisation import CalibrationSet
+from phonefit.models.record import Frozen
+from phonefit.models.spec import HeadOptions
+
+
+class ModelConfig(Frozen):
+    """Which network, and what it starts from.
+
+    `weights`: "pretrained" (packaged), "random", or the path of a .safetensors or weights-only .pt file.
+    """
+
+    family: str | None = None
+    factory: str | None = None
+    arguments: Mapping[str, JsonValue] = {}
+    weights: str = "random"
+    depth: float = Field(default=1.0, gt=0, le=4)
+    width: float = Field(default=1.0, gt=0, le=4)
+    head: HeadOptions = HeadOptions()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelConfig":
+        if (self.family is None) == (self.factory is None):
+            raise ValueError("give either family (a name from `phonefit models`) or factory (package.module:function)")
+        if self.factory is not None and (self.weights == "pretrained" or self.depth != 1 or self.width != 1):
+            raise ValueError("a factory takes weights from a file and its own arguments; pretrained, depth and width are of families")
+        return self
+
+
+class SplitConfig(Frozen):
+    """Shares of the validation and the test side; the rest is for training."""
+
+    validation: float = Field(default=0.15, gt=0, lt=0.9)
+    test: float = Field(default=0.15, gt=0, lt=0.9)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> "SplitConfig":
+        if self.validation + self.test > 0.9:
+            raise ValueError(f"validation + test is {self.validation + self.test:.2f}, at most 0.9 leaves enough to train on")
+        return self
+
+
+class InputConfig(Frozen):
+    """Overrides of the model's usual preprocessing; what is not given stays as the model has it."""
+
+    height: int | None = Field(default=None, ge=8, le=4096)
+    width: int | None = Field(default=None, ge=8, le=4096)
+    resize: Literal["stretch", "crop"] | None = None
+    crop_share: float | None = Field(default=None, gt=0.1, le=1)
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+class DataConfig(Frozen):
+    """Where the labelled pictures are.
+
+    source: image_folder (path/CLASS/picture), csv (path: file with columns path,label), idx (path: images,
+    labels_path: labels), demo (packaged photographs; no path).
+    """
+
+    source: Literal["image_folder", "csv", "idx", "demo"]
+    path: Path | None = None
+    labels_path: Path | None = None
+    limit: int | None = Field(default=None, ge=2)
+    unreadable: Literal["skip", "refuse"] = "skip"
+    split: SplitConfig = SplitConfig()
+    input: InputConfig = InputConfig()
+
+    @model_validator(mode="after")
+    def _paths_fit(self) -> "DataConfig":
+        if self.source != "demo" and self.path is None:
+            raise ValueError(f"source {self.source} needs path")
+        if (self.source == "idx") != (self.labels_path is not None):
+            raise ValueError("labels_path is needed for source idx, and only there")
+        return self
+
+
+class TrainConfig(Frozen):
+    """Settings of the one training loop."""
+
+    epochs: int = Field(default=5, ge=0, le=10_000)
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    weight_decay: float = Field(default=0.01, ge=0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    flip: Literal["none", "horizontal", "both"] = "horizontal"
+    shift: float = Field(default=0.05, ge=0, le=0.5)  # largest random shift, as a share of the side
+    class_weights: Literal["none", "balanced"] = "none"
+
+
+class FinetuneConfig(TrainConfig):
+    """Fine-tuning: for the first `freeze_epochs` only the head learns; `early_stop` epochs without gain end it (0: never).
+
+    The best epoch on the validation side is kept.
+    """
+
+    freeze_epochs: int = Field(default=1, ge=0)
+    early_stop: int = Field(default=0, ge=0)
+
+
+class RecoverConfig(TrainConfig):
+    """Training after a step that changed the network, with the parent as teacher. 0 epochs: none."""
+
+    epochs: int = Field(default=1, ge=0, le=10_000)
+    learning_rate: float = Field(default=3e-4, gt=0, le=10)
+    temperature: float = Field(default=2.0, gt=0)
+    teacher_weight: float = Field(default=0.5, ge=0, le=1)
+
+
+class PruneConfig(Frozen):
+    """Structured pruning: remove `ratio` of the channels, least important first, over all layers together."""
+
+    technique: Literal["prune"] = "prune"
+    ratio: float = Field(gt=0, lt=1)
+    round_to: int = Field(default=8, ge=1, le=64)
+    layer_limit: float = Field(default=0.7, gt=0, lt=1)  # largest share that one layer may lose
+    keep: tuple[str, ...] = ()  # layers that stay as they are
+    recover: RecoverConfig = RecoverConfig()
+
+
+class DecomposeConfig(Frozen):
+    """Low-rank factors: SVD for linear layers, Tucker-2 for convolutions; the rank keeps `energy` of the spectrum.
+
+    A layer is left alone where the factors would not be at least `least_saving` cheaper.
+    """
+
+    technique: Literal["decompose"] = "decompose"
+    energy: float = Field(default=0.9, gt=0, lt=1)
+    least_saving: float = Field(default=0.1, ge=0, lt=1)
+    keep: tuple[str, ...] = ()
+    recover: RecoverConfig = RecoverConfig()
+
+
+class DistilConfig(TrainConfig):
+    """Learn from a teacher's logits. The student is the current model; the teacher is the fine-tuned parent."""
+
+    technique: Literal["distil"] = "distil"
+    epochs: int = Field(default=2, ge=1, le=10_000)
+    learning_rate: float = Field(default=3e-4, gt=0, le=10)
+    temperature: float = Field(default=2.0, gt=0)
+    teacher_weight: float = Field(default=0.7, ge=0, le=1)
+
+
+class QuantiseConfig(Frozen):
+    """Asks the converters for a quantised file. `float_layers` stay in float."""
+
+    technique: Literal["quantise"] = "quantise"
+    scheme: Literal["int8_static"] = "int8_static"
+    granularity: Literal["per_channel", "per_tensor"] = "per_channel"
+    float_layers: tuple[str, ...] = ()
+    calibration: CalibrationSet = CalibrationSet()
+
+
+StepConfig = Annotated[PruneConfig | DecomposeConfig | DistilConfig | QuantiseConfig, Field(discriminator="technique")]
+
+
+class ParityConfig(Frozen):
+    """How close a converted file must be to its parent, on samples of the validation side."""
+
+    samples: int = Field(default=32, ge=1)
+    cosine: float = Field(default=0.98, ge=-1, le=1)
+    snr_db: float = Field(default=10.0)
+    agreement: float = Field(default=0.9, ge=0, le=1)
+
+
+class ConvertConfig(Frozen):
+    """Which files to make. `original` also converts the fine-tuned float parent, to compare with."""
+
+    runtimes: tuple[Runtime, ...] = ("executorch", "tflite", "onnx")
+    original: bool = True
+    parity: ParityConfig = ParityConfig()
+    least_delegated: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _some(self) -> "ConvertConfig":
+        if not self.runtimes or len(set(self.runtimes)) != len(self.runtimes):
+            raise ValueError("runtimes must name each wanted runtime once")
+        return self
+
+
+class BenchConfig(Frozen):
+    """How to measure. A measurement of the same file on the same device is reused unless `reuse` is false."""
+
+    device: str = "host"
+    threads: int = Field(default=1, ge=1, le=64)
+    warmups: int = Field(default=5, ge=0)
+    repeats: int = Field(default=50, ge=1)
+    attempts: int = Field(default=2, ge=1, le=10)  # an untrusted measurement is repeated
+    reuse: bool = True
+
+
+class BudgetConfig(Frozen):
+    """Limits that a file must meet; what is not given is not limited.
+
+    ram x ram_share is a limit on peak memory, beside `peak_memory`.
+    """
+
+    ram: ByteSize | None = None
+    ram_share: float = Field(default=0.1, gt=0, le=1)
+    peak_memory: ByteSize | None = None
+    file_size: ByteSize | None = None
+    latency_p90_ms: float | None = Field(default=None, gt=0)
+    quality_drop: float | None = Field(default=None, ge=0, le=1)
+
+
+class Range(Frozen):
+    """A numeric range to search."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = Field(default=None, gt=0)
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log needs low > 0 and no step")
+        return self
+
+
+Objective = Literal["quality", "latency_p90_ms", "bytes", "peak_memory"]
+
+
+class SearchConfig(Frozen):
+    """What to search. `space`: dotted recipe path -> list of choices, or {low, high, log, step, integer}."""
+
+    sampler: str = "tpe"
+    trials: int = Field(default=20, ge=1)
+    objectives: tuple[Objective, ...] = ("quality", "latency_p90_ms", "bytes")
+    space: Mapping[str, Range | tuple[JsonValue, ...]] = {}
+
+
+class Recipe(Frozen):
+    """One run, from data to measured files."""
+
+    schema_number: Literal[1] = 1
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    seed: int = 0
+    threads: int = Field(default=1, ge=1, le=64)
+    model: ModelConfig
+    task: str = "classification"
+    data: DataConfig
+    finetune: FinetuneConfig = FinetuneConfig()
+    compress: tuple[StepConfig, ...] = ()
+    convert: ConvertConfig = ConvertConfig()
+    bench: BenchConfig = BenchConfig()
+    budget: BudgetConfig = BudgetConfig()
+    search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="after")
+    def _one_quantisation(self) -> "Recipe":
+        places = [index for index, step in enumerate(self.compress) if step.technique == "quantise"]
+        if len(places) > 1:
+            raise ValueError(f"compress has quantise at steps {places}; a checkpoint carries one quantisation")
+        return self

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from phonefit.models.data.dataset import Side
+from phonefit.models.data.dataset import Side, Unreadable
 from phonefit.models.quantisation import CalibrationSet
 from phonefit.models.spec import Preprocess
 from phonefit.models.tasks.task import Floats, Task
@@ -31,7 +31,9 @@ class Progress(Protocol):
 class Advance(Protocol):
     """Called after each step of a stage."""
 
-    def __call__(self, steps: int = 1, note: str = "") -> None: ...
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        """Count `steps` and show `note` behind the bar."""
+        ...
 
 
 class SilentProgress:
@@ -48,6 +50,8 @@ class Pictures(Protocol):
 
     labels: tuple[str, ...]
     preprocess: Preprocess
+    unreadable: tuple[Unreadable, ...]
+    """Pictures that were skipped, with the reason."""
     digest: str
     """Digest of the split, resized data: part of every stage key that reads it."""
 

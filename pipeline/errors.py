@@ -18,6 +18,7 @@ __all__ = [
     "PhonefitError",
     "RecipeError",
     "StoreError",
+    "TrainingError",
     "UnknownNameError",
 ]
 
@@ -28,6 +29,10 @@ class RecipeError(PhonefitError):
 
 class StoreError(PhonefitError):
     """The run folder cannot be written or read."""
+
+
+class TrainingError(PhonefitError):
+    """Training that cannot go on: its loss is no longer a number, or the batch is too small for the network."""
 
 
 class ConversionError(PhonefitError):

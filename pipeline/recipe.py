@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, JsonValue, model_validator
+from pydantic import ByteSize, ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from phonefit.models.artifact import Runtime
 from phonefit.models.quantisation import CalibrationSet
@@ -15,7 +15,13 @@ from phonefit.models.record import Frozen
 from phonefit.models.spec import HeadOptions
 
 
-class ModelConfig(Frozen):
+class Config(Frozen):
+    """A part of a recipe: infinities are refused, JSON cannot carry them."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class ModelConfig(Config):
     """Which network, and what it starts from.
 
     `weights`: "pretrained" (packaged), "random", or the path of a .safetensors or weights-only .pt file.
@@ -34,11 +40,15 @@ class ModelConfig(Frozen):
         if (self.family is None) == (self.factory is None):
             raise ValueError("give either family (a name from `phonefit models`) or factory (package.module:function)")
         if self.factory is not None and (self.weights == "pretrained" or self.depth != 1 or self.width != 1):
-            raise ValueError("a factory takes weights from a file and its own arguments; pretrained, depth and width are of families")
+            raise ValueError(
+                "a factory takes weights from a file and its own arguments; pretrained, depth and width are of families"
+            )
+        if self.factory is not None and not all(self.factory.partition(":")):
+            raise ValueError(f"factory {self.factory!r} is not of the form package.module:function")
         return self
 
 
-class SplitConfig(Frozen):
+class SplitConfig(Config):
     """Shares of the validation and the test side; the rest is for training."""
 
     validation: float = Field(default=0.15, gt=0, lt=0.9)
@@ -48,11 +58,13 @@ class SplitConfig(Frozen):
     @model_validator(mode="after")
     def _leaves_training(self) -> "SplitConfig":
         if self.validation + self.test > 0.9:
-            raise ValueError(f"validation + test is {self.validation + self.test:.2f}, at most 0.9 leaves enough to train on")
+            raise ValueError(
+                f"validation + test is {self.validation + self.test:.2f}, at most 0.9 leaves enough to train on"
+            )
         return self
 
 
-class InputConfig(Frozen):
+class InputConfig(Config):
     """Overrides of the model's usual preprocessing; what is not given stays as the model has it."""
 
     height: int | None = Field(default=None, ge=8, le=4096)
@@ -64,8 +76,8 @@ class InputConfig(Frozen):
     std: tuple[float, float, float] | None = None
 
 
-class DataConfig(Frozen):
-    """Where the labelled pictures are.
+class DataConfig(Config):
+    """Where the labelled pictures are. Relative paths start at the current directory.
 
     source: image_folder (path/CLASS/picture), csv (path: file with columns path,label), idx (path: images,
     labels_path: labels), demo (packaged photographs; no path).
@@ -82,13 +94,17 @@ class DataConfig(Frozen):
     @model_validator(mode="after")
     def _paths_fit(self) -> "DataConfig":
         if self.source != "demo" and self.path is None:
-            raise ValueError(f"source {self.source} needs path")
+            raise ValueError(f"source {self.source} needs path, for example data.path=my_pictures")
+        if self.source == "demo" and self.path is not None:
+            raise ValueError(
+                "source demo is packaged and takes no path; for your own pictures say source: image_folder"
+            )
         if (self.source == "idx") != (self.labels_path is not None):
             raise ValueError("labels_path is needed for source idx, and only there")
         return self
 
 
-class TrainConfig(Frozen):
+class TrainConfig(Config):
     """Settings of the one training loop."""
 
     epochs: int = Field(default=5, ge=0, le=10_000)
@@ -120,7 +136,7 @@ class RecoverConfig(TrainConfig):
     teacher_weight: float = Field(default=0.5, ge=0, le=1)
 
 
-class PruneConfig(Frozen):
+class PruneConfig(Config):
     """Structured pruning: remove `ratio` of the channels, least important first, over all layers together."""
 
     technique: Literal["prune"] = "prune"
@@ -131,7 +147,7 @@ class PruneConfig(Frozen):
     recover: RecoverConfig = RecoverConfig()
 
 
-class DecomposeConfig(Frozen):
+class DecomposeConfig(Config):
     """Low-rank factors: SVD for linear layers, Tucker-2 for convolutions; the rank keeps `energy` of the spectrum.
 
     A layer is left alone where the factors would not be at least `least_saving` cheaper.
@@ -154,7 +170,7 @@ class DistilConfig(TrainConfig):
     teacher_weight: float = Field(default=0.7, ge=0, le=1)
 
 
-class QuantiseConfig(Frozen):
+class QuantiseConfig(Config):
     """Asks the converters for a quantised file. `float_layers` stay in float."""
 
     technique: Literal["quantise"] = "quantise"
@@ -167,7 +183,7 @@ class QuantiseConfig(Frozen):
 StepConfig = Annotated[PruneConfig | DecomposeConfig | DistilConfig | QuantiseConfig, Field(discriminator="technique")]
 
 
-class ParityConfig(Frozen):
+class ParityConfig(Config):
     """How close a converted file must be to its parent, on samples of the validation side."""
 
     samples: int = Field(default=32, ge=1)
@@ -176,7 +192,7 @@ class ParityConfig(Frozen):
     agreement: float = Field(default=0.9, ge=0, le=1)
 
 
-class ConvertConfig(Frozen):
+class ConvertConfig(Config):
     """Which files to make. `original` also converts the fine-tuned float parent, to compare with."""
 
     runtimes: tuple[Runtime, ...] = ("executorch", "tflite", "onnx")
@@ -191,7 +207,7 @@ class ConvertConfig(Frozen):
         return self
 
 
-class BenchConfig(Frozen):
+class BenchConfig(Config):
     """How to measure. A measurement of the same file on the same device is reused unless `reuse` is false."""
 
     device: str = "host"
@@ -202,7 +218,7 @@ class BenchConfig(Frozen):
     reuse: bool = True
 
 
-class BudgetConfig(Frozen):
+class BudgetConfig(Config):
     """Limits that a file must meet; what is not given is not limited.
 
     ram x ram_share is a limit on peak memory, beside `peak_memory`.
@@ -216,7 +232,7 @@ class BudgetConfig(Frozen):
     quality_drop: float | None = Field(default=None, ge=0, le=1)
 
 
-class Range(Frozen):
+class Range(Config):
     """A numeric range to search."""
 
     low: float
@@ -231,22 +247,59 @@ class Range(Frozen):
             raise ValueError(f"low {self.low} is above high {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log needs low > 0 and no step")
+        if self.integer and not all(float(value).is_integer() for value in (self.low, self.high, self.step or 1)):
+            raise ValueError("integer needs whole numbers for low, high and step")
         return self
 
 
+def _kind_of_axis(value: object) -> str | None:
+    if isinstance(value, Range | Mapping):
+        return "range"
+    return "choices" if isinstance(value, list | tuple) else None
+
+
 Objective = Literal["quality", "latency_p90_ms", "bytes", "peak_memory"]
+SamplerName = Literal["random", "tpe"]
+Axis = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[tuple[JsonValue, ...], Tag("choices")],
+    Discriminator(
+        _kind_of_axis,
+        custom_error_type="axis",
+        custom_error_message="should be a list of choices, or {low, high} with log, step or integer",
+    ),
+]
 
 
-class SearchConfig(Frozen):
-    """What to search. `space`: dotted recipe path -> list of choices, or {low, high, log, step, integer}."""
+class SearchConfig(Config):
+    """What to search. `space`: dotted recipe path -> list of choices, or {low, high, log, step, integer}.
 
-    sampler: str = "tpe"
+    `trials` counts all trials of the study, those of earlier runs included. `after_run`: `phonefit run` goes on with
+    the search.
+    """
+
+    sampler: SamplerName = "tpe"
     trials: int = Field(default=20, ge=1)
     objectives: tuple[Objective, ...] = ("quality", "latency_p90_ms", "bytes")
-    space: Mapping[str, Range | tuple[JsonValue, ...]] = {}
+    space: Mapping[str, Axis] = {}
+    after_run: bool = False
+
+    @field_validator("objectives")
+    @classmethod
+    def _each_once(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        if not objectives or len(set(objectives)) != len(objectives):
+            raise ValueError("name each wanted objective once, and at least one")
+        return objectives
+
+    @field_validator("space")
+    @classmethod
+    def _distinct_choices(cls, space: Mapping[str, Axis]) -> Mapping[str, Axis]:
+        for path, axis in space.items():
+            if isinstance(axis, tuple) and (not axis or any(value in axis[:place] for place, value in enumerate(axis))):
+                raise ValueError(f"{path} needs at least one choice, each different from the others")
+        return space
 
 
-class Recipe(Frozen):
+class Recipe(Config):
     """One run, from data to measured files."""
 
     schema_number: Literal[1] = 1
@@ -264,9 +317,10 @@ class Recipe(Frozen):
     budget: BudgetConfig = BudgetConfig()
     search: SearchConfig = SearchConfig()
 
-    @model_validator(mode="after")
-    def _one_quantisation(self) -> "Recipe":
-        places = [index for index, step in enumerate(self.compress) if step.technique == "quantise"]
+    @field_validator("compress")
+    @classmethod
+    def _one_quantisation(cls, compress: tuple[StepConfig, ...]) -> tuple[StepConfig, ...]:
+        places = [index for index, step in enumerate(compress) if step.technique == "quantise"]
         if len(places) > 1:
-            raise ValueError(f"compress has quantise at steps {places}; a checkpoint carries one quantisation")
-        return self
+            raise ValueError(f"quantise at steps {places}; a checkpoint carries one quantisation")
+        return compress

@@ -3,6 +3,7 @@
     RUNS/store/STAGE/KEY/…    one stage result; stage.json is in each
     RUNS/store/tmp/KEY/       being written; taken over by the next holder of the key's lock
     RUNS/store/locks/KEY      flock files: the kernel drops the lock when a process dies
+    RUNS/store/resume/KEY     state of a long stage between its steps; deleted when the stage is finished
     RUNS/NAME/                one recipe's run: trial results, log, study
 
 A result is written to tmp and renamed, so it is there as a whole or not at all.
@@ -79,22 +80,22 @@ class Store:
         code_version: int,
         build: Callable[[Path], None],
         tools: Mapping[str, str] | None = None,
+        renew: bool = False,
     ) -> StageResult:
-        """The result of `stage` for these inputs, computed only if it is not there.
+        """The result of `stage` for these inputs, computed only if it is not there, or if `renew` asks for it anew.
 
         `build` writes its files into the empty folder that it is given.
 
         Raises:
             StoreError: the folder cannot be written (no permission, disk full).
         """
-        identity = {"stage": stage, "inputs": dict(inputs), "config": dict(config), "code": code_version}
-        key = digest_of(identity | {"tools": dict(tools or {})})[:32]
+        key = self.key(stage, inputs, config, code_version, tools)
         final = self.root / "store" / stage / key
         with explain_disk_errors(self.root):
-            if found := self._existing(final):
+            if not renew and (found := self._existing(final)):
                 return StageResult(final, key, True, found.seconds)
             with self._locked(key):
-                if found := self._existing(final):  # another process was faster
+                if not renew and (found := self._existing(final)):  # another process was faster
                     return StageResult(final, key, True, found.seconds)
                 temporary = self.root / "store" / "tmp" / key
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -121,6 +122,25 @@ class Store:
                     shutil.rmtree(temporary, ignore_errors=True)
                     raise
             return StageResult(final, key, False, seconds)
+
+    def key(
+        self,
+        stage: str,
+        inputs: Mapping[str, str],
+        config: Mapping[str, JsonValue],
+        code_version: int,
+        tools: Mapping[str, str] | None = None,
+    ) -> str:
+        """The key under which `compute` stores the result of the same arguments: 32 hex digits."""
+        identity = {"stage": stage, "inputs": dict(inputs), "config": dict(config), "code": code_version}
+        return digest_of(identity | {"tools": dict(tools or {})})[:32]
+
+    def resume_file(self, key: str) -> Path:
+        """Where a long stage keeps its state while it runs. Its folder is made; only the holder of the key's lock writes."""
+        path = self.root / "store" / "resume" / key
+        with explain_disk_errors(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def folder(self, name: str) -> Path:
         """Folder of one recipe's run, made if missing."""

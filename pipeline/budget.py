@@ -1,0 +1,100 @@
+"""The budget: limits and figures in, violations out; and the choice of the best file that fits. Pure functions."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from phonefit.pipeline.errors import BudgetError
+from phonefit.pipeline.recipe import BudgetConfig
+from phonefit.pipeline.result import FileResult, Violation
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the budget looks at.
+
+    Attributes:
+        peak_memory: bytes above an empty process of the runtime.
+        latency_p90: milliseconds.
+        quality_drop: original checkpoint's quality minus the file's, 0..1.
+    """
+
+    bytes: float
+    peak_memory: float
+    latency_p90: float
+    quality_drop: float
+
+
+REMEDIES = {
+    "ram": "quantise, prune, or take a smaller input size; or raise budget.ram_share",
+    "peak_memory": "quantise, prune, or take a smaller input size",
+    "file_size": "quantise, prune with a higher ratio, or a smaller model (model.width)",
+    "latency_p90_ms": "another runtime, quantise, prune, a smaller input size, or more bench.threads",
+    "quality_drop": "a lower prune ratio, more recover.epochs, distil, or float_layers in quantise",
+}
+
+
+def violations(figures: Figures, budget: BudgetConfig) -> tuple[Violation, ...]:
+    """The limits that are missed, worst first."""
+    app_memory = None if budget.ram is None else float(budget.ram) * budget.ram_share
+    limits: tuple[tuple[str, float | None, float, str], ...] = (
+        ("ram", app_memory, figures.peak_memory, "bytes"),
+        ("peak_memory", budget.peak_memory, figures.peak_memory, "bytes"),
+        ("file_size", budget.file_size, figures.bytes, "bytes"),
+        ("latency_p90_ms", budget.latency_p90_ms, figures.latency_p90, "ms"),
+        ("quality_drop", budget.quality_drop, figures.quality_drop, "share"),
+    )
+    missed = [
+        Violation(
+            limit_name=name,
+            limit=limit,
+            figure=figure,
+            unit=unit,
+            excess=figure / limit - 1 if limit > 0 else figure,
+            remedy=REMEDIES[name],
+        )
+        for name, limit, figure, unit in limits
+        if limit is not None and figure > limit + 1e-9
+    ]
+    return tuple(sorted(missed, key=lambda violation: -violation.excess))
+
+
+def best_file(files: Sequence[FileResult], quality_name: str, samples: int) -> int | None:
+    """Index of the best file that fits the budget, or None.
+
+    Of the files that fit, those within one standard error of the highest quality count as equally good (Breiman et al.,
+    Classification and Regression Trees, 1984, section 3.4.3), since a difference below it is noise; of them the one
+    with the lowest p90 latency wins.
+
+    Args:
+        samples: how many pictures the quality was judged on.
+    """
+    fitting = [index for index, file in enumerate(files) if not file.violations]
+    if not fitting:
+        return None
+    highest = max(files[index].quality[quality_name] for index in fitting)
+    share = min(max(highest, 0.0), 1.0)
+    tolerance = math.sqrt(share * (1 - share) / max(1, samples))
+    good = [index for index in fitting if files[index].quality[quality_name] >= highest - tolerance]
+    return min(good, key=lambda index: files[index].report.p90_milliseconds())
+
+
+def nothing_fits(files: Sequence[FileResult]) -> BudgetError:
+    """The error to raise when no file fits: for each file, what is missed by how much, and what would help."""
+    ranked = sorted(files, key=lambda file: sum(violation.excess for violation in file.violations))
+    lines = [f"no file fits the budget; the nearest is {ranked[0].name}:"]
+    lines += [f"  {describe(violation)}; what would help: {violation.remedy}" for violation in ranked[0].violations]
+    for file in ranked[1:]:
+        lines.append(f"{file.name}: " + ", ".join(describe(violation) for violation in file.violations))
+    return BudgetError("\n".join(lines))
+
+
+def describe(violation: Violation) -> str:
+    """One violation in words."""
+    if violation.unit == "bytes":
+        limit, figure = f"{violation.limit / 1e6:.2f} MB", f"{violation.figure / 1e6:.2f} MB"
+    elif violation.unit == "share":
+        limit, figure = f"{violation.limit * 100:.2f} points", f"{violation.figure * 100:.2f} points"
+    else:
+        limit, figure = f"{violation.limit:.3g} {violation.unit}", f"{violation.figure:.3g} {violation.unit}"
+    return f"{violation.limit_name}: {figure}, limit {limit}, missed by {violation.excess * 100:.0f} %"

@@ -1,0 +1,138 @@
+"""The fine-tuning stage: from a recipe's model and weights to a checkpoint that knows the person's labels."""
+
+import importlib
+import inspect
+import logging
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from phonefit.models.artifact import Lineage
+from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
+from phonefit.models.errors import FileFormatError, ModelError
+from phonefit.models.record import digest_of, file_digest
+from phonefit.models.registry import build_network, check_network, initialise, model_spec
+from phonefit.models.spec import Architecture
+from phonefit.pipeline.context import Context
+from phonefit.pipeline.recipe import ModelConfig, Recipe
+from phonefit.pipeline.store import StageResult
+
+STAGE = "finetune"
+CODE_VERSION = 1
+logger = logging.getLogger(__name__)
+
+
+def finetune(recipe: Recipe, context: Context) -> tuple[StageResult, Checkpoint]:
+    """Build the recipe's network, load its weights, train it; a result that is in the store is reused.
+
+    An interrupted training goes on after its last complete epoch.
+
+    Raises:
+        ModelError: the network cannot be built as asked, or the weights do not fit it.
+        FileFormatError: the weights are not a safetensors or weights-only file.
+        TrainingError: the training diverges.
+        StoreError: the run folder cannot be written.
+    """
+    preprocess = context.data.preprocess
+    architecture = Architecture(
+        family=recipe.model.family,
+        factory=recipe.model.factory,
+        arguments=recipe.model.arguments,
+        depth=recipe.model.depth,
+        width=recipe.model.width,
+        head=recipe.model.head,
+        outputs=context.task.outputs(context.data.labels),
+        height=preprocess.height,
+        width_pixels=preprocess.width,
+    )
+    weights = weights_digest(recipe.model)
+    inputs = {"data": context.data.digest, "weights": weights} | _factory_digest(recipe.model)
+    config: dict[str, JsonValue] = {
+        "architecture": architecture.as_json(),
+        "finetune": recipe.finetune.as_json(),
+        "seed": context.seed,
+        "task": context.task.name,
+        "labels": list(context.data.labels),
+        "preprocess": preprocess.as_json(),
+        "threads": context.threads,
+        "torch_device": context.torch_device,
+    }
+    tools = _tools()
+    resume = context.store.resume_file(context.store.key(STAGE, inputs, config, CODE_VERSION, tools))
+
+    def build(folder: Path) -> None:
+        _train(recipe, context, architecture, Lineage(parent=weights, stage=STAGE, config=config), resume, folder)
+
+    result = context.store.compute(STAGE, inputs, config, CODE_VERSION, build, tools)
+    return result, Checkpoint(result.path)
+
+
+def weights_digest(model: ModelConfig) -> str:
+    """Digest of what the network starts from: of the weights file, or of the word "random".
+
+    Raises:
+        FileFormatError: the file is missing.
+        ModelError: the family has no pretrained weights, or their package is not installed.
+    """
+    if model.weights == "random":
+        return digest_of("random")
+    if model.weights != "pretrained":
+        path = Path(model.weights)
+        if not path.is_file():
+            raise FileFormatError(
+                f"model.weights: {path}: no such file; give the path of a .safetensors or weights-only .pt file, "
+                "pretrained or random"
+            )
+        return file_digest(path)
+    spec = model_spec(model.family or "")
+    if spec.pretrained is None:
+        raise ModelError(f"{spec.name} has no pretrained weights; set model.weights to random or to a file")
+    return file_digest(spec.pretrained.locate())
+
+
+def _factory_digest(model: ModelConfig) -> dict[str, str]:
+    """Digest of the file that holds a person's factory: another code is another network."""
+    if model.factory is None:
+        return {}
+    try:
+        source = inspect.getsourcefile(importlib.import_module(model.factory.partition(":")[0]))
+    except (ImportError, TypeError):
+        return {}  # build_network explains what is wrong with the factory, if it is needed at all
+    return {"factory": file_digest(Path(source))} if source else {}
+
+
+def _tools() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"torch": version("torch")}
+
+
+def _train(
+    recipe: Recipe, context: Context, architecture: Architecture, lineage: Lineage, resume: Path, folder: Path
+) -> None:
+    from phonefit.pipeline.train import deterministic, train
+
+    with deterministic(context, "initial weights"):
+        network = build_network(architecture)
+        loaded = initialise(network, architecture, recipe.model.weights)
+        check_network(network, architecture)
+    logger.info(loaded)
+    outcome = train(
+        network,
+        context,
+        recipe.finetune,
+        title=STAGE,
+        freeze_epochs=recipe.finetune.freeze_epochs,
+        early_stop=recipe.finetune.early_stop,
+        resume=resume,
+    )
+    notes = [loaded, outcome.summary(context.task.quality)]
+    info = CheckpointInfo(
+        architecture=architecture,
+        task=context.task.name,
+        labels=context.data.labels,
+        preprocess=context.data.preprocess,
+        metrics=outcome.metrics,
+        lineage=(lineage.model_copy(update={"config": {**lineage.config, "notes": notes}}),),
+    )
+    Checkpoint.save(folder, network, info)

@@ -1,0 +1,51 @@
+"""Measuring a converted file on the recipe's device, as a stage of the run."""
+
+from pathlib import Path
+
+from phonefit.device_bench.bench import bench
+
+from phonefit.device_bench.device import Device
+from phonefit.device_bench.report import Report
+from phonefit.device_bench.runtimes import runtime_module
+from phonefit.models.artifact import Artifact
+from phonefit.pipeline.context import Context
+from phonefit.pipeline.recipe import BenchConfig
+from phonefit.pipeline.store import StageResult
+
+CODE_VERSION = 1
+REPORT_FILE = "report.json"
+
+
+def measure(
+    artifact: Artifact, model: Path, device: Device, config: BenchConfig, context: Context
+) -> tuple[StageResult, Report]:
+    """The report of one file on one device. The same file on the same device is measured once, unless `reuse` is off.
+
+    Raises:
+        DeviceError: the device is missing or refuses.
+        MeasurementError: the measurement failed.
+    """
+
+    def build(destination: Path) -> None:
+        with context.progress.stage(f"measure {artifact.runtime} {artifact.precision} on {config.device}"):
+            report = bench(
+                model,
+                device=device,
+                runtime=artifact.runtime,
+                threads=config.threads,
+                warmups=config.warmups,
+                repeats=config.repeats,
+                attempts=config.attempts,
+            )
+        report.save(destination / REPORT_FILE)
+
+    result = context.store.compute(
+        "measure",
+        inputs={"artifact": artifact.sha256},
+        config={"device": device.info().as_json(), **config.model_dump(mode="json", exclude={"reuse"})},
+        code_version=CODE_VERSION,
+        build=build,
+        tools=runtime_module(artifact.runtime).versions(),
+        renew=not config.reuse,
+    )
+    return result, Report.load(result.path / REPORT_FILE)

@@ -1,0 +1,208 @@
+"""One trial, on one screen. The search and the nightly job call the same function, so they can never differ."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from phonefit.device_bench.bench import open_device
+from phonefit.pipeline.compress.stage import compress_step
+from phonefit.pipeline.convert.stage import convert_stage
+from phonefit.pipeline.prepare import prepare, resolve_preprocess
+from phonefit.pipeline.recipe_file import load_recipe
+
+from phonefit.models.artifact import Artifact
+from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.record import digest_of
+from phonefit.models.tasks import task
+from phonefit.pipeline.budget import Figures, best_file, nothing_fits, violations
+from phonefit.pipeline.context import Context, Progress, SilentProgress
+from phonefit.pipeline.errors import RecipeError
+from phonefit.pipeline.evaluate import evaluate_file
+from phonefit.pipeline.finetune import base_preprocess, finetune
+from phonefit.pipeline.measure import measure
+from phonefit.pipeline.recipe import Recipe
+from phonefit.pipeline.result import ConvertedFile, FileResult, StageUse, TrialResult, Variant
+from phonefit.pipeline.store import StageResult, Store, explain_disk_errors, write_result
+
+
+@dataclass
+class StageLog:
+    """The stages that a trial went through, in order."""
+
+    uses: list[StageUse]
+
+    def add(self, stage: str, result: StageResult) -> None:
+        """Note one stage."""
+        self.uses.append(StageUse(stage=stage, key=result.key, reused=result.reused, seconds=result.seconds))
+
+
+def open_context(recipe: Recipe, runs: Path, progress: Progress) -> Context:
+    """Prepare the data and everything that the stages share.
+
+    Raises:
+        DataError: the data cannot be used.
+        StoreError: the runs folder cannot be written.
+    """
+    store = Store(runs)
+    log = store.folder(recipe.name) / "run.log"
+    preprocess = resolve_preprocess(base_preprocess(recipe.model), recipe.data.input)
+    pictures = prepare(recipe.data, preprocess, store, progress)
+    return Context(store, pictures, task(recipe.task), recipe.seed, log, recipe.threads, progress=progress)
+
+
+def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | None = None) -> TrialResult:
+    """One pass: fine-tune, compress, convert, evaluate, measure, check the budget. Reads no test picture.
+
+    Raises:
+        PhonefitError: a stage failed; what was finished before it is kept in the store.
+    """
+    context = open_context(recipe, runs, progress or SilentProgress())
+    device = open_device(recipe.bench.device)
+    stages = StageLog([])
+    tuned_stage, tuned = finetune(recipe, context)
+    stages.add("finetune", tuned_stage)
+    compressed = tuned
+    for step in recipe.compress:
+        step_stage, compressed = compress_step(compressed, step, context, tuned)
+        stages.add(step.technique, step_stage)
+    files: list[FileResult] = []
+    device.prepare()
+    try:
+        for variant, checkpoint in _variants(recipe, tuned, compressed):
+            for runtime in recipe.convert.runtimes:
+                converted, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)
+                evaluated, quality = evaluate_file(artifact, path, "validation", context)
+                measured, report = measure(artifact, path, device, recipe.bench, context)
+                for name, stage in (("convert", converted), ("evaluate", evaluated), ("measure", measured)):
+                    stages.add(name, stage)
+                drop = tuned.info.metrics[context.task.quality] - quality[context.task.quality]
+                figures = Figures(artifact.bytes, report.peak_memory_bytes(), report.p90_milliseconds(), drop)
+                files.append(
+                    FileResult(
+                        variant=variant,
+                        artifact=artifact,
+                        path=path.relative_to(runs).as_posix(),
+                        checkpoint=checkpoint.digest,
+                        parity=parity,
+                        quality=quality,
+                        quality_drop=drop,
+                        report=report,
+                        violations=violations(figures, recipe.budget),
+                    )
+                )
+    finally:
+        device.cleanup()
+    return TrialResult(
+        recipe=recipe.as_json(),
+        recipe_digest=digest_of(recipe.as_json()),
+        quality_name=context.task.quality,
+        checkpoint_metrics={"original": tuned.info.metrics, "compressed": compressed.info.metrics},
+        files=tuple(files),
+        best=best_file(files, context.task.quality, len(context.data.targets("validation"))),
+        stages=tuple(stages.uses),
+        notes=(*_data_notes(context), *_lineage_notes(compressed)),
+    )
+
+
+def run(
+    recipe: Recipe | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    runs: Path = Path("runs"),
+    progress: Progress | None = None,
+) -> TrialResult:
+    """Run a recipe, read the test side for the final figures, and put the files into RUNS/NAME/files.
+
+    Args:
+        recipe: a Recipe, the name of a shipped one, or a path.
+        overrides: "dotted.path=value".
+        runs: the runs folder; finished stages in it are reused.
+
+    Raises:
+        BudgetError: no file fits the budget; trial.json is written all the same.
+        PhonefitError: bad input, or a stage failed.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    progress = progress or SilentProgress()
+    trial = run_trial(recipe, runs, progress)
+    trial = trial.model_copy(update={"files": with_test_quality(trial.files, recipe, runs, progress)})
+    folder = Store(runs).folder(recipe.name)
+    write_result(folder / "trial.json", trial)
+    shutil.rmtree(folder / "files", ignore_errors=True)
+    for file in trial.files:
+        export_file(file.artifact, runs / file.path, folder / "files", file.variant)
+    if trial.best is None:
+        raise nothing_fits(trial.files)
+    return trial
+
+
+def with_test_quality(
+    files: Sequence[FileResult], recipe: Recipe, runs: Path, progress: Progress
+) -> tuple[FileResult, ...]:
+    """The files with their quality on the test side: called once, for the figures shown at the end."""
+    context = open_context(recipe, runs, progress)
+    tested = []
+    for file in files:
+        _, quality = evaluate_file(file.artifact, runs / file.path, "test", context)
+        tested.append(file.model_copy(update={"test_quality": quality}))
+    return tuple(tested)
+
+
+def convert_checkpoint(
+    directory: Path, recipe: Recipe, out: Path, runs: Path, progress: Progress
+) -> tuple[ConvertedFile, ...]:
+    """Convert one checkpoint for the recipe's runtimes into `out`, checked against the recipe's parity limits.
+
+    Raises:
+        FileFormatError: `directory` is not a checkpoint.
+        RecipeError: the checkpoint was made for another input or for other labels than the recipe's data has.
+        ConversionError: a converter cannot realise it, or a file does not compute what the checkpoint does.
+    """
+    checkpoint = Checkpoint(directory)
+    info = checkpoint.info
+    context = open_context(recipe, runs, progress)
+    if (info.preprocess, info.labels) != (context.data.preprocess, context.data.labels):
+        raise RecipeError(
+            f"{directory} was made for other data: it has labels {', '.join(info.labels)} and input {info.preprocess}; "
+            f"recipe {recipe.name} gives {', '.join(context.data.labels)} and {context.data.preprocess}. "
+            "Give the recipe that the checkpoint was made with"
+        )
+    files = []
+    for runtime in recipe.convert.runtimes:
+        _, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)
+        exported = export_file(artifact, path, out, directory.resolve().name)
+        files.append(ConvertedFile(artifact=exported, parity=parity))
+    return tuple(files)
+
+
+def export_file(artifact: Artifact, source: Path, folder: Path, stem: str) -> Artifact:
+    """Copy a model file with its description into `folder` as STEM-PRECISION.SUFFIX; returns the new description."""
+    with explain_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{stem}-{artifact.precision}{source.suffix}"
+        shutil.copyfile(source, folder / name)
+        description = artifact.model_copy(update={"file": name})
+        description.save(folder / f"{name}.json")
+    return description
+
+
+def _variants(recipe: Recipe, tuned: Checkpoint, compressed: Checkpoint) -> Iterator[tuple[Variant, Checkpoint]]:
+    if recipe.convert.original or not recipe.compress:
+        yield "original", tuned
+    if recipe.compress:
+        yield "compressed", compressed
+
+
+def _data_notes(context: Context) -> Iterator[str]:
+    unreadable = context.data.unreadable
+    if unreadable:
+        shown = "; ".join(f"{item.name} ({item.reason})" for item in unreadable[:3])
+        yield f"{len(unreadable)} pictures could not be read and were skipped: {shown}"
+
+
+def _lineage_notes(checkpoint: Checkpoint) -> Iterator[str]:
+    for step in checkpoint.info.lineage:
+        notes = step.config.get("notes", [])
+        if isinstance(notes, list):
+            yield from (f"{step.stage}: {note}" for note in notes)

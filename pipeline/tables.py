@@ -1,0 +1,173 @@
+"""Results as tables for a terminal. Nothing here computes anything."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from phonefit.device_bench.compare import Comparison
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from phonefit.device_bench.device import DeviceInfo
+from phonefit.device_bench.report import Report
+from phonefit.models.spec import ModelSpec
+from phonefit.pipeline.budget import describe
+from phonefit.pipeline.doctor import Check
+from phonefit.pipeline.result import ConvertedFile, FileResult, TrialResult
+
+
+def megabytes(size: float) -> str:
+    """Bytes as decimal megabytes."""
+    return f"{size / 1e6:.2f} MB"
+
+
+def table(*columns: str, title: str = "") -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    result = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    for index, column in enumerate(columns):
+        result.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    return result
+
+
+def trial_table(trial: TrialResult) -> RenderableType:
+    """Every file of a trial, original against compressed."""
+    quality = trial.quality_name
+    result = table(
+        "file", f"{quality}\nvalidation", "test", "size", "median", "p90", "peak\nmemory", "dele-\ngated", "budget"
+    )
+    for index, file in enumerate(trial.files):
+        report = file.report
+        doubtful = "" if report.trusted else " ?"
+        result.add_row(
+            f"{file.name}{' ★' if index == trial.best else ''}",
+            f"{file.quality[quality]:.2%}",
+            f"{file.test_quality[quality]:.2%}" if file.test_quality else "",
+            megabytes(file.artifact.bytes),
+            f"{report.median_milliseconds():.2f} ms{doubtful}",
+            f"{report.p90_milliseconds():.2f} ms",
+            megabytes(report.peak_memory_bytes()),
+            f"{file.artifact.delegation.share:.0%}" if file.artifact.delegation else "",
+            Text("over", "red") if file.violations else Text("fits", "green"),
+        )
+    notes = [f"★ best file that fits the budget; measured on {trial.files[0].report.device.name}"]
+    if not all(file.report.trusted for file in trial.files):
+        notes.append("? unstable measurement: see `reasons` in trial.json, or measure again on an idle machine")
+    notes += trial.notes
+    notes += [f"{file.name}: {describe(violation)}" for file in trial.files for violation in file.violations]
+    return Group(result, *(Text(note, "dim") for note in notes), ratio_table(trial.files, quality))
+
+
+def ratio_table(files: Sequence[FileResult], quality: str) -> RenderableType:
+    """Compressed against original of the same runtime, as ratios."""
+    originals = {file.artifact.runtime: file for file in files if file.variant == "original"}
+    pairs = [(originals[file.artifact.runtime], file) for file in files if file.variant == "compressed"
+             and file.artifact.runtime in originals]  # fmt: skip
+    if not pairs:
+        return Text("")
+    result = table("compressed against original", quality, "smaller", "faster", "less memory")
+    for before, after in pairs:
+        result.add_row(
+            after.artifact.runtime,
+            f"{(after.quality[quality] - before.quality[quality]) * 100:+.2f} points",
+            f"{before.artifact.bytes / after.artifact.bytes:.2f}x",
+            f"{before.report.median_milliseconds() / after.report.median_milliseconds():.2f}x",
+            f"{before.report.peak_memory_bytes() / max(1.0, after.report.peak_memory_bytes()):.2f}x",
+        )
+    return result
+
+
+def stage_summary(trial: TrialResult) -> str:
+    """How much of a trial was in the store already."""
+    reused = [stage for stage in trial.stages if stage.reused]
+    saved = sum(stage.seconds for stage in reused)
+    return f"{len(reused)} of {len(trial.stages)} stages were in the store ({saved:.0f} s not spent again)"
+
+
+def report_table(report: Report) -> RenderableType:
+    """One measurement."""
+    result = table(report.model_name, "value")
+    for name, value in (
+        ("device", report.device.name),
+        ("runtime", report.runtime),
+        ("threads", str(report.settings.get("threads", ""))),
+        ("size", megabytes(report.model_bytes)),
+        ("latency, median", f"{report.median_milliseconds():.3f} ms"),
+        ("latency, p90", f"{report.p90_milliseconds():.3f} ms"),
+        ("variation (CV)", f"{report.variation():.1%}"),
+        ("load", f"{report.load_milliseconds():.2f} ms"),
+        ("peak memory", megabytes(report.peak_memory_bytes())),
+        ("samples", str(len(report.figures["latency"].samples))),
+    ):
+        result.add_row(name, value)
+    if report.trusted:
+        return Group(result, Text("stable: nothing speaks against these figures", "green"))
+    return Group(result, *(Text(f"? {item.reason}: {item.remedy}", "yellow") for item in report.untrusted))
+
+
+def comparison_table(comparison: Comparison, names: tuple[str, str]) -> RenderableType:
+    """Two measurements side by side."""
+    result = table("", *names, "ratio")
+    for row in comparison.rows:
+        result.add_row(row.name, row.first, row.second, f"{row.ratio:.3f}x")
+    return Group(result, Text(comparison.verdict, "bold"))
+
+
+def key_value_table(title: str, values: Mapping[str, str]) -> Table:
+    """Two text columns."""
+    result = Table(title=title, title_justify="left", show_header=False, pad_edge=False)
+    for name, value in values.items():
+        result.add_row(name, value)
+    return result
+
+
+def conversion_table(files: Sequence[ConvertedFile], folder: Path) -> RenderableType:
+    """Files made by `phonefit convert`."""
+    result = table("file", "precision", "size", "cosine", "SNR", "agreement", "delegated")
+    for file in files:
+        parity, delegation = file.parity, file.artifact.delegation
+        result.add_row(
+            str(folder / file.artifact.file),
+            file.artifact.precision,
+            megabytes(file.artifact.bytes),
+            f"{parity.cosine:.5f}",
+            "exact" if parity.snr_db is None else f"{parity.snr_db:.1f} dB",
+            f"{parity.agreement:.1%}",
+            f"{delegation.share:.0%}" if delegation else "",
+        )
+    return result
+
+
+def models_table(specs: Iterable[ModelSpec]) -> Table:
+    """Model families."""
+    result = table("model", "parameters", "usual input", "smallest", "packaged weights")
+    for spec in specs:
+        weights = f"{spec.pretrained.published} ({spec.pretrained.licence})" if spec.pretrained else "-"
+        result.add_row(
+            spec.name,
+            f"{spec.parameters:.1f} M",
+            f"{spec.preprocess.height}x{spec.preprocess.width}",
+            str(spec.minimum_size),
+            weights,
+        )
+    return result
+
+
+def devices_table(devices: Mapping[str, DeviceInfo]) -> Table:
+    """Devices that answer now."""
+    result = table("device", "processor", "cores", "memory", "system")
+    for name, info in devices.items():
+        result.add_row(name, info.name, str(info.cores), f"{info.ram_bytes / 2**30:.1f} GiB", info.operating_system)
+    return result
+
+
+def doctor_table(checks: Sequence[Check]) -> Table:
+    """What is there and what is missing."""
+    result = table("check", "found", "what to do")
+    for check in checks:
+        mark = (
+            Text("✓ ", "green")
+            if check.passed
+            else Text("✗ " if check.needed else "! ", "red" if check.needed else "yellow")
+        )
+        result.add_row(mark + Text(check.name), check.found, "" if check.passed else check.remedy)
+    return result

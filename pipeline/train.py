@@ -1,0 +1,382 @@
+"""The one training loop: fine-tuning, distillation, and recovery after a step that changed the network.
+
+Deterministic: the same network, data, config, seed, title and number of threads give the same weights, also when the
+loop was interrupted and went on from its resume file.
+"""
+
+import io
+import logging
+import math
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from phonefit.models.record import digest_of, write_atomically
+from phonefit.models.tasks.task import Floats
+from phonefit.pipeline.context import Advance, Context
+from phonefit.pipeline.errors import TrainingError
+from phonefit.pipeline.recipe import TrainConfig
+
+EVALUATION_BATCH = 64
+WARM_UP_SHARE = 0.25  # of the steps of a cycle
+MOMENTUM = 0.9
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the training history.
+
+    Attributes:
+        number: 0 is the network before training, then 1, 2, …
+        loss: mean training loss; NaN for epoch 0.
+        quality: the task's quality metric on the validation side.
+        validation_loss: the task's loss on the validation side.
+    """
+
+    number: int
+    loss: float
+    quality: float
+    validation_loss: float
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What training gave.
+
+    Attributes:
+        metrics: the task's metrics of the kept epoch on the validation side.
+        best_epoch: number of the kept epoch.
+        history: epoch 0 first.
+        stopped_early: fewer epochs than asked for were trained, as the quality no longer rose.
+    """
+
+    metrics: Mapping[str, float]
+    best_epoch: int
+    history: tuple[Epoch, ...]
+    stopped_early: bool
+
+
+def train(
+    network: nn.Module,
+    context: Context,
+    config: TrainConfig,
+    *,
+    title: str,
+    teacher: nn.Module | None = None,
+    temperature: float = 1.0,
+    teacher_weight: float = 0.0,
+    freeze_epochs: int = 0,
+    early_stop: int = 0,
+    resume: Path | None = None,
+) -> TrainOutcome:
+    """Train `network` in place on the training side and leave it with the weights of its best epoch, in eval mode.
+
+    The best epoch is the one of highest quality on the validation side, at equal quality the one of lowest loss. The
+    network before training is a candidate: training never makes it worse there. The learning rate follows one cycle
+    (Smith 2018, arXiv 1803.09820): up linearly, down along a cosine; the head-only epochs have a cycle of their own.
+    The loss is (1 - teacher_weight) x the task's loss + teacher_weight x its distillation loss.
+
+    Args:
+        network: float32 [N, 3, height, width] -> float32 [N, outputs].
+        title: shown as progress; with the context's seed, it seeds order, augmentation and dropout.
+        teacher: gives the outputs to learn from, for the same augmented pictures; never changed.
+        freeze_epochs: for so many epochs, only the layers of `head_layers` learn; the rest is in eval mode.
+        early_stop: end after so many epochs without a better one; 0: never.
+        resume: file that holds the state after each epoch. Training goes on from it; it is deleted at the end.
+
+    Raises:
+        TrainingError: the loss is not finite, or a batch is too small for the network's BatchNorm.
+    """
+    with deterministic(context, title):
+        loop = _Loop(network, context, config, title, teacher, temperature, teacher_weight, freeze_epochs, resume)
+        return loop.run(early_stop)
+
+
+def validation_outputs(network: nn.Module, context: Context) -> Floats:
+    """Outputs of `network` over the validation side, float32 [N, outputs]. The network's mode is kept."""
+    return _outputs(network, context).numpy()
+
+
+def validation_metrics(network: nn.Module, context: Context) -> Mapping[str, float]:
+    """The task's metrics of `network` on the validation side."""
+    return context.task.metrics(validation_outputs(network, context), context.data.targets("validation"))
+
+
+@contextmanager
+def deterministic(context: Context, title: str) -> Iterator[None]:
+    """Seed torch from the context's seed and `title`, pin its threads, use repeatable kernels; all restored at the end."""
+    threads, algorithms = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.manual_seed(_seed(context, title))
+            torch.set_num_threads(context.threads)
+            torch.use_deterministic_algorithms(True, warn_only=context.torch_device != "cpu")
+            torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(algorithms)
+            torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def head_layers(network: nn.Module) -> tuple[str, ...]:
+    """Names of the layers that are the head: the linear layers at the network's end, or else its last layer with weights.
+
+    At the end means after the last layer with weights that is not linear, in the order in which the layers are defined.
+    """
+    layers = [(name, module) for name, module in network.named_modules() if list(module.parameters(recurse=False))]
+    head: list[str] = []
+    for name, module in reversed(layers):
+        if not isinstance(module, nn.Linear):
+            break
+        head.insert(0, name)
+    return tuple(head) if 0 < len(head) < len(layers) else tuple(name for name, _ in layers[-1:])
+
+
+class _Loop:
+    """State of one training: made, maybe restored, run once."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        context: Context,
+        config: TrainConfig,
+        title: str,
+        teacher: nn.Module | None,
+        temperature: float,
+        teacher_weight: float,
+        freeze_epochs: int,
+        resume: Path | None,
+    ) -> None:
+        self.device = context.torch()
+        self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.context, self.config, self.title = context, config, title
+        self.teacher = None if teacher is None or teacher_weight == 0 else teacher.eval().to(self.device)
+        self.temperature, self.teacher_weight = temperature, teacher_weight
+        self.frozen_epochs = min(freeze_epochs, config.epochs)
+        self.head = head_layers(network)
+        self.learns = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+        self.generator = torch.Generator().manual_seed(_seed(context, title))
+        self.optimizer = _optimizer(network, config)
+        self.targets = torch.from_numpy(np.ascontiguousarray(context.data.targets("train")))
+        self.class_weights = self._class_weights().to(self.device) if config.class_weights == "balanced" else None
+        self.batches = _batch_bounds(len(self.targets), config.batch_size)
+        self.history: list[Epoch] = []
+        self.best: dict[str, Tensor] = {}
+        self.resume = resume
+
+    def run(self, early_stop: int) -> TrainOutcome:
+        """Train to the end, keep the best epoch."""
+        if not self._restore():
+            self._judge(0, math.nan)
+        stopped = False
+        with self.context.progress.stage(self.title, self.config.epochs * len(self.batches)) as advance:
+            advance(self.history[-1].number * len(self.batches), self._note())
+            for number in range(self.history[-1].number + 1, self.config.epochs + 1):
+                stopped = 0 < early_stop <= number - 1 - self._best_epoch()
+                if stopped:
+                    break
+                self._judge(number, self._epoch(number, advance))
+                advance(0, self._note())
+                self._save()
+        self.network.load_state_dict(self.best)
+        self._set_learning(self.learns)
+        self.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+        metrics = validation_metrics(self.network, self.context)
+        if self.resume is not None:
+            self.resume.unlink(missing_ok=True)
+        return TrainOutcome(metrics, self._best_epoch(), tuple(self.history), stopped)
+
+    def _epoch(self, number: int, advance: Advance) -> float:
+        """One pass over the training side; returns the mean loss."""
+        head_only = number <= self.frozen_epochs
+        self._set_mode(head_only)
+        first, length = (1, self.frozen_epochs) if head_only else (
+            self.frozen_epochs + 1, self.config.epochs - self.frozen_epochs
+        )  # fmt: skip
+        order = torch.randperm(len(self.targets), generator=self.generator).numpy()
+        total = 0.0
+        for index, (start, stop) in enumerate(self.batches):
+            share = ((number - first) * len(self.batches) + index) / (length * len(self.batches))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * _one_cycle(share)
+            rows = order[start:stop]
+            loss = self._step(rows)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"{self.title}: the loss is {loss} in epoch {number}, step {index + 1}, at learning_rate "
+                    f"{self.config.learning_rate}: training has diverged; lower learning_rate, to a tenth to begin with"
+                )
+            total += loss * len(rows)
+            advance(1, f"epoch {number}/{self.config.epochs} loss {loss:.3f}")
+        return total / max(1, len(self.targets))
+
+    def _step(self, rows: NDArray[np.int64]) -> float:
+        inputs = self._augmented(rows)
+        targets = self.targets[torch.from_numpy(rows)].to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            outputs = self.network(inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"{self.title}: a batch of {len(rows)} is too small for the network's BatchNorm ({error}); "
+                f"batch_size is {self.config.batch_size}, use at least 2"
+            ) from error
+        loss = self.context.task.loss(outputs, targets, self.class_weights)
+        if self.teacher is not None:
+            with torch.no_grad():
+                lesson = self.teacher(inputs)
+            distance = self.context.task.distillation_loss(outputs, lesson, self.temperature)
+            loss = (1 - self.teacher_weight) * loss + self.teacher_weight * distance
+        value = float(loss.detach())
+        if math.isfinite(value):
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        return value
+
+    def _augmented(self, rows: NDArray[np.int64]) -> Tensor:
+        """Training pictures, flipped and shifted, normalised: float32 [n, 3, height, width], channels last."""
+        pixels = torch.from_numpy(self.context.data.pixels("train")[rows])
+        count, height, width = pixels.shape[:3]
+        y = self._positions(count, height, self.config.flip == "both")
+        x = self._positions(count, width, self.config.flip != "none")
+        if self.config.flip != "none" or self.config.shift > 0:
+            pixels = pixels[torch.arange(count)[:, None, None], y[:, :, None], x[:, None, :]]
+        preprocess = self.context.data.preprocess
+        mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
+        return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).to(self.device)
+
+    def _positions(self, count: int, size: int, flip: bool) -> Tensor:
+        """For each picture, which row (or column) comes where; the edge is repeated. int64 [count, size]."""
+        largest = round(self.config.shift * size)
+        offsets = torch.randint(-largest, largest + 1, (count, 1), generator=self.generator)
+        flips = torch.randint(0, 2, (count, 1), generator=self.generator, dtype=torch.bool)
+        positions = (torch.arange(size) + offsets).clamp(0, size - 1)
+        return torch.where(flips, size - 1 - positions, positions) if flip else positions
+
+    def _set_mode(self, head_only: bool) -> None:
+        self.network.train(not head_only)
+        learns = self.learns
+        if head_only:  # statistics of the frozen layers stay, and no gradient is computed for them
+            for name in self.head:
+                self.network.get_submodule(name).train()
+            learns = {name for name in self.learns if name.rpartition(".")[0] in self.head}
+        self._set_learning(learns)
+
+    def _set_learning(self, learns: set[str]) -> None:
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name in learns)
+
+    def _class_weights(self) -> Tensor:
+        """Weights that give each class the same say: N / (classes x count), float32 [outputs]."""
+        counts = torch.bincount(self.targets, minlength=len(self.context.data.labels)).clamp(min=1)
+        return len(self.targets) / (len(counts) * counts.float())
+
+    def _judge(self, number: int, loss: float) -> None:
+        """Evaluate after an epoch, and keep the weights if it is the best so far."""
+        task, targets = self.context.task, self.context.data.targets("validation")
+        self.network.eval()
+        outputs = _outputs(self.network, self.context)
+        quality = task.metrics(outputs.numpy(), targets)[task.quality]
+        validation_loss = float(task.loss(outputs, torch.from_numpy(np.ascontiguousarray(targets)), None))
+        self.history.append(Epoch(number, loss, quality, validation_loss))
+        if self._best_epoch() == number:
+            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+
+    def _best_epoch(self) -> int:
+        finite = [epoch for epoch in self.history if math.isfinite(epoch.validation_loss)] or self.history[:1]
+        return max(finite, key=lambda epoch: (epoch.quality, -epoch.validation_loss, -epoch.number)).number
+
+    def _note(self) -> str:
+        last = self.history[-1]
+        return f"epoch {last.number}/{self.config.epochs} {self.context.task.quality} {last.quality:.3f}"
+
+    def _save(self) -> None:
+        if self.resume is None:
+            return
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "generator": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "history": [[epoch.number, epoch.loss, epoch.quality, epoch.validation_loss] for epoch in self.history],
+        }
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        write_atomically(self.resume, stream.getvalue())
+
+    def _restore(self) -> bool:
+        """Go on from the resume file, if there is a good one."""
+        if self.resume is None or not self.resume.is_file():
+            return False
+        try:
+            state: dict[str, Any] = torch.load(self.resume, map_location="cpu", weights_only=True)
+            history = [Epoch(int(line[0]), *line[1:]) for line in state["history"]]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s cannot be read (%s); training starts anew", self.resume, error)
+            return False
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best, self.history = state["best"], history
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+        return True
+
+
+def _outputs(network: nn.Module, context: Context) -> Tensor:
+    """Outputs over the validation side in eval mode: float32 [N, outputs] on the CPU."""
+    count, was_training = len(context.data.targets("validation")), network.training
+    network.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, count, EVALUATION_BATCH):
+            inputs = context.data.inputs("validation", start, min(start + EVALUATION_BATCH, count))
+            batch = torch.from_numpy(inputs).to(device=context.torch(), memory_format=torch.channels_last)
+            parts.append(network(batch).float().cpu())
+    network.train(was_training)
+    return torch.cat(parts)
+
+
+def _seed(context: Context, title: str) -> int:
+    return int(digest_of([context.seed, title])[:15], 16)
+
+
+def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
+    """Bounds of the batches; a remainder of one joins the batch before it, as BatchNorm cannot learn from one sample."""
+    bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
+    if len(bounds) > 1 and size > 1 and bounds[-1][1] - bounds[-1][0] == 1:
+        bounds[-2:] = [(bounds[-2][0], count)]
+    return bounds
+
+
+def _one_cycle(share: float) -> float:
+    """Factor on the learning rate after that share of a cycle, 0..1."""
+    if share < WARM_UP_SHARE:
+        return 0.04 + 0.96 * share / WARM_UP_SHARE
+    return 0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))
+
+
+def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Weight decay is for weights, not for biases and BatchNorm (He et al. 2018, arXiv 1812.01187)."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate)

@@ -1,0 +1,87 @@
+"""The budget: what is missed, by how much, and which file is the best."""
+
+import pytest
+from tests.tiny import LABELS, PREPROCESS
+
+from phonefit.device_bench.device import DeviceInfo
+from phonefit.device_bench.report import Figure, Report
+from phonefit.models.artifact import Artifact
+from phonefit.pipeline.budget import Figures, best_file, nothing_fits, violations
+from phonefit.pipeline.recipe import BudgetConfig
+from phonefit.pipeline.result import FileResult, Parity
+
+FIGURES = Figures(bytes=4_000_000, peak_memory=30_000_000, latency_p90=12.0, quality_drop=0.02)
+
+
+def file_result(quality: float, milliseconds: float, missed=(), runtime="onnx") -> FileResult:
+    latency = Figure(unit="ns", source="measured", samples=(milliseconds * 1e6,) * 3)
+    report = Report(
+        model_sha256="0" * 64,
+        model_bytes=1,
+        model_name="model",
+        runtime=runtime,
+        device=DeviceInfo(kind="host", name="cpu", architecture="x", cores=2, ram_bytes=1, operating_system="os"),
+        settings={},
+        figures={"latency": latency},
+    )
+    artifact = Artifact(
+        file="model.onnx", runtime=runtime, backend="cpu", precision="fp32", sha256="0" * 64, bytes=1, inputs=(),
+        outputs=(), task="classification", labels=LABELS, preprocess=PREPROCESS,
+    )  # fmt: skip
+    return FileResult(
+        variant="compressed", artifact=artifact, path="x", checkpoint="c", quality={"accuracy": quality}, quality_drop=0.0,
+        parity=Parity(samples=1, cosine=1, snr_db=None, agreement=1), report=report, violations=missed,
+    )  # fmt: skip
+
+
+def test_no_limits_nothing_missed():
+    assert violations(FIGURES, BudgetConfig()) == ()
+
+
+def test_limits_exactly_met_are_met():
+    budget = BudgetConfig(
+        file_size=4_000_000,
+        peak_memory=30_000_000,
+        latency_p90_ms=12,
+        quality_drop=0.02,
+        ram=300_000_000,
+        ram_share=0.1,
+    )
+    assert violations(FIGURES, budget) == ()
+
+
+def test_each_limit_is_checked_and_the_worst_comes_first():
+    budget = BudgetConfig(
+        file_size="3MB", peak_memory="10MB", latency_p90_ms=11.9, quality_drop=0.01, ram="100MB", ram_share=0.1
+    )
+    missed = violations(FIGURES, budget)
+    assert {item.limit_name for item in missed} == {"ram", "peak_memory", "file_size", "latency_p90_ms", "quality_drop"}
+    assert [item.excess for item in missed] == sorted((item.excess for item in missed), reverse=True)
+    assert missed[0].excess == pytest.approx(2.0)
+
+
+def test_best_is_the_fastest_of_those_equally_good():
+    files = [file_result(0.90, 20), file_result(0.89, 5), file_result(0.70, 1)]
+    assert best_file(files, "accuracy", samples=400) == 1
+
+
+def test_a_clear_quality_lead_beats_speed():
+    files = [file_result(0.90, 20), file_result(0.80, 5)]
+    assert best_file(files, "accuracy", samples=400) == 0
+
+
+def test_files_over_budget_are_never_best():
+    missed = violations(FIGURES, BudgetConfig(file_size="1MB"))
+    assert best_file([file_result(0.99, 1, missed), file_result(0.5, 50)], "accuracy", 100) == 1
+    assert best_file([file_result(0.99, 1, missed)], "accuracy", 100) is None
+
+
+def test_nothing_fits_names_limit_excess_and_remedy():
+    near = file_result(0.9, 1, violations(FIGURES, BudgetConfig(file_size="3MB")), runtime="tflite")
+    far = file_result(0.9, 1, violations(FIGURES, BudgetConfig(file_size="1MB")))
+    error = nothing_fits([far, near])
+    text = str(error)
+    assert error.exit_code == 1
+    assert "nearest is compressed tflite fp32" in text
+    assert "file_size: 4.00 MB, limit 3.00 MB, missed by 33 %" in text
+    assert "quantise" in text

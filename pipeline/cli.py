@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Fit a PyTorch vision model to your data and to a given phone: fine-tune, compress, convert, measure, search.",
-    epilog="Exit codes: 0 done · 1 a budget or gate failed · 2 bad use or input · 3 a measurement failed · 130 interrupted",
+    epilog="Exit codes: 0 done, 1 a budget or gate failed, 2 bad use or input, 3 measuring failed, 130 interrupted",
 )
 recipes_app = typer.Typer(help="List and show the recipes that come with phonefit.", invoke_without_command=True)
 app.add_typer(recipes_app, name="recipes")
@@ -75,7 +75,6 @@ def run(
 ) -> None:
     """Fine-tune, compress, convert, evaluate and measure what a recipe says; exit 1 when nothing fits its budget."""
     from phonefit.pipeline.recipe_file import load_recipe
-
     from phonefit.pipeline.run import run as run_recipe
     from phonefit.pipeline.tables import stage_summary, trial_table
 
@@ -134,7 +133,6 @@ def bench(
 ) -> None:
     """Measure any model file: latency, load time, peak memory, and whether the figures can be trusted."""
     from phonefit.device_bench.bench import bench as bench_file
-
     from phonefit.pipeline.tables import report_table
 
     with _progress().stage(f"measure {file.name} on {device}"):
@@ -159,7 +157,6 @@ def compare(
 ) -> None:
     """Compare two reports; refuses reports of unlike devices or settings."""
     from phonefit.device_bench.compare import compare as compare_reports
-
     from phonefit.device_bench.report import Report
     from phonefit.pipeline.tables import comparison_table
 
@@ -185,7 +182,6 @@ def convert(
 ) -> None:
     """Convert one checkpoint and check that each file computes what the checkpoint computes."""
     from phonefit.pipeline.recipe_file import load_recipe
-
     from phonefit.pipeline.run import convert_checkpoint
     from phonefit.pipeline.tables import conversion_table
 
@@ -203,7 +199,6 @@ def recipes_list(context: typer.Context, as_json: JsonOption = False) -> None:
     if context.invoked_subcommand:
         return
     from phonefit.pipeline.recipe_file import recipe_descriptions
-
     from phonefit.pipeline.tables import key_value_table
 
     descriptions = recipe_descriptions()
@@ -248,7 +243,6 @@ def models(as_json: JsonOption = False) -> None:
 def devices(as_json: JsonOption = False) -> None:
     """List the devices that can be measured on now."""
     from phonefit.device_bench.bench import list_devices
-
     from phonefit.pipeline.tables import devices_table
 
     found = list_devices()

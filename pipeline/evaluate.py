@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
-from phonefit.device_bench.runtimes.run_samples import run_samples
-from phonefit.pipeline.quiet import captured_output
 
 from phonefit.device_bench.runtimes import runtime_module
+from phonefit.device_bench.runtimes.run_samples import run_samples
 from phonefit.models.artifact import Artifact
 from phonefit.models.data.dataset import Side
 from phonefit.models.record import write_atomically
 from phonefit.pipeline.context import Context, Metrics
+from phonefit.pipeline.quiet import captured_output
 from phonefit.pipeline.store import StageResult
 
 CODE_VERSION = 1

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from phonefit.device_bench.bench import bench
-
 from phonefit.device_bench.device import Device
 from phonefit.device_bench.report import Report
 from phonefit.device_bench.runtimes import runtime_module

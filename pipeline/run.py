@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phonefit.device_bench.bench import open_device
-from phonefit.pipeline.compress.stage import compress_step
-from phonefit.pipeline.convert.stage import convert_stage
-from phonefit.pipeline.prepare import prepare, resolve_preprocess
-from phonefit.pipeline.recipe_file import load_recipe
-
 from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.record import digest_of
 from phonefit.models.tasks import task
 from phonefit.pipeline.budget import Figures, best_file, nothing_fits, violations
+from phonefit.pipeline.compress.stage import compress_step
 from phonefit.pipeline.context import Context, Progress, SilentProgress
+from phonefit.pipeline.convert.stage import convert_stage
 from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.evaluate import evaluate_file
 from phonefit.pipeline.finetune import base_preprocess, finetune
 from phonefit.pipeline.measure import measure
+from phonefit.pipeline.prepare import prepare, resolve_preprocess
 from phonefit.pipeline.recipe import Recipe
+from phonefit.pipeline.recipe_file import load_recipe
 from phonefit.pipeline.result import ConvertedFile, FileResult, StageUse, TrialResult, Variant
 from phonefit.pipeline.store import StageResult, Store, explain_disk_errors, write_result
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from phonefit.device_bench.compare import Comparison
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from phonefit.device_bench.compare import Comparison
 from phonefit.device_bench.device import DeviceInfo
 from phonefit.device_bench.report import Report
 from phonefit.models.spec import ModelSpec

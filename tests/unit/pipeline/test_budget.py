@@ -1,7 +1,6 @@
 """The budget: what is missed, by how much, and which file is the best."""
 
 import pytest
-from tests.tiny import LABELS, PREPROCESS
 
 from phonefit.device_bench.device import DeviceInfo
 from phonefit.device_bench.report import Figure, Report
@@ -9,6 +8,7 @@ from phonefit.models.artifact import Artifact
 from phonefit.pipeline.budget import Figures, best_file, nothing_fits, violations
 from phonefit.pipeline.recipe import BudgetConfig
 from phonefit.pipeline.result import FileResult, Parity
+from tests.tiny import LABELS, PREPROCESS
 
 FIGURES = Figures(bytes=4_000_000, peak_memory=30_000_000, latency_p90=12.0, quality_drop=0.02)
 
@@ -29,8 +29,8 @@ def file_result(quality: float, milliseconds: float, missed=(), runtime="onnx") 
         outputs=(), task="classification", labels=LABELS, preprocess=PREPROCESS,
     )  # fmt: skip
     return FileResult(
-        variant="compressed", artifact=artifact, path="x", checkpoint="c", quality={"accuracy": quality}, quality_drop=0.0,
-        parity=Parity(samples=1, cosine=1, snr_db=None, agreement=1), report=report, violations=missed,
+        variant="compressed", artifact=artifact, path="x", checkpoint="c", quality={"accuracy": quality},
+        quality_drop=0.0, parity=Parity(samples=1, cosine=1, snr_db=None, agreement=1), report=report, violations=missed,
     )  # fmt: skip
 
 

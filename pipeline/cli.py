@@ -281,3 +281,7 @@ def _version(
 def main() -> None:
     """Entry point of the `phonefit` command."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -12,14 +12,25 @@ from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
 from phonefit.models.errors import FileFormatError, ModelError
 from phonefit.models.record import digest_of, file_digest
 from phonefit.models.registry import build_network, check_network, initialise, model_spec
-from phonefit.models.spec import Architecture
+from phonefit.models.spec import Architecture, Preprocess
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.recipe import ModelConfig, Recipe
 from phonefit.pipeline.store import StageResult
 
 STAGE = "finetune"
 CODE_VERSION = 1
+# For a person's own factory: 224 pixels, the mean and deviation of ImageNet's pixels.
+FACTORY_PREPROCESS = Preprocess(height=224, width=224, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 logger = logging.getLogger(__name__)
+
+
+def base_preprocess(model: ModelConfig) -> Preprocess:
+    """The model's usual preprocessing, before the recipe's `data.input` changes it.
+
+    Raises:
+        UnknownNameError: the family is not registered.
+    """
+    return FACTORY_PREPROCESS if model.family is None else model_spec(model.family).preprocess
 
 
 def finetune(recipe: Recipe, context: Context) -> tuple[StageResult, Checkpoint]:

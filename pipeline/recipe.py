@@ -96,9 +96,7 @@ class DataConfig(Config):
         if self.source != "demo" and self.path is None:
             raise ValueError(f"source {self.source} needs path, for example data.path=my_pictures")
         if self.source == "demo" and self.path is not None:
-            raise ValueError(
-                "source demo is packaged and takes no path; for your own pictures say source: image_folder"
-            )
+            raise ValueError("source demo is packaged and takes no path; for your own say source: image_folder")
         if (self.source == "idx") != (self.labels_path is not None):
             raise ValueError("labels_path is needed for source idx, and only there")
         return self
@@ -118,9 +116,9 @@ class TrainConfig(Config):
 
 
 class FinetuneConfig(TrainConfig):
-    """Fine-tuning: for the first `freeze_epochs` only the head learns; `early_stop` epochs without gain end it (0: never).
+    """Fine-tuning: for the first `freeze_epochs` only the head learns.
 
-    The best epoch on the validation side is kept.
+    `early_stop` epochs without gain end it (0: never). The best epoch on the validation side is kept.
     """
 
     freeze_epochs: int = Field(default=1, ge=0)

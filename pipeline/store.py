@@ -146,7 +146,10 @@ class Store:
         """Folder of one recipe's run, made if missing."""
         path = self.root / name
         with explain_disk_errors(self.root):
-            path.mkdir(parents=True, exist_ok=True)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+                raise StoreError(f"{path}: cannot be made ({error.strerror}); use another folder with --runs") from None
         return path
 
     def _existing(self, final: Path) -> StageInfo | None:

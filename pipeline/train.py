@@ -64,6 +64,15 @@ class TrainOutcome:
     history: tuple[Epoch, ...]
     stopped_early: bool
 
+    def summary(self, quality: str) -> str:
+        """One sentence for a person; `quality` is the name of the task's quality metric."""
+        first, last, best = self.history[0], self.history[-1], self.history[self.best_epoch]
+        early = ", ended early" if self.stopped_early else ""
+        return (
+            f"{quality} on the validation side: {first.quality:.4f} before training, {best.quality:.4f} after epoch "
+            f"{best.number}, which is kept, of {last.number}{early}"
+        )
+
 
 def train(
     network: nn.Module,

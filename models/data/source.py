@@ -99,12 +99,15 @@ def required_path(config: SourceConfig, source: str) -> Path:
 
 
 def file_stamp(path: Path) -> str | None:
-    """Size and time of last change of a file; None when it cannot be looked at."""
+    """Size and times of last change of a file; None when it cannot be looked at.
+
+    The time of change of the inode shows also edits that keep the time of modification.
+    """
     try:
         found = path.stat()
     except OSError:
         return None
-    return f"{found.st_size}:{found.st_mtime_ns}"
+    return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 
 
 def balanced_shares(available: Sequence[int], total: int) -> tuple[int, ...]:

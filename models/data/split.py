@@ -1,0 +1,119 @@
+"""The three-way split, by content: an image never lands on two sides, whatever its name, and never changes sides."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from phonefit.models.data.dataset import SIDES, DataSet, Side
+from phonefit.models.errors import DataError
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One picture under several labels: no model can get all of them right.
+
+    Attributes:
+        names: the samples that show it.
+        labels: the labels that they have.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+def position(digest: str, seed: int) -> float:
+    """Where a picture falls in [0, 1): evenly spread, fixed by its content and the seed alone."""
+    return int(hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()[:13], 16) / 16**13
+
+
+def split(dataset: DataSet, validation: float, test: float, seed: int) -> Mapping[Side, tuple[int, ...]]:
+    """Indices into `dataset.samples` for each side, in their order.
+
+    A picture's `position` decides: [0, test) is the test side, [test, test + validation) the validation side, the rest
+    trains. So shares are met on average, not exactly; copies stay together; and adding or removing pictures moves no
+    other. There is one exception, for small classes: when a class would have no picture on a side, the one of its
+    pictures whose position is nearest to that side's interval moves there, from a side where another one is left.
+
+    Args:
+        dataset: the pictures.
+        validation: share of the validation side, in 0..1.
+        test: share of the test side, in 0..1.
+        seed: another seed gives another split.
+
+    Raises:
+        DataError: a class has less than three distinct pictures, or shares so many with other classes that the three
+            sides cannot all have one.
+    """
+    intervals: dict[Side, tuple[float, float]] = {
+        "test": (0.0, test),
+        "validation": (test, test + validation),
+        "train": (test + validation, 1.0),
+    }
+    places = {sample.digest: position(sample.digest, seed) for sample in dataset.samples}
+    sides = {digest: _side_of(place, intervals) for digest, place in places.items()}
+    classes: dict[str, set[int]] = defaultdict(set)  # picture -> its labels, one unless there is a conflict
+    for sample in dataset.samples:
+        classes[sample.digest].add(sample.label)
+    for label in range(len(dataset.labels)):
+        _fill_empty_sides(dataset.labels, label, places, sides, classes, intervals)
+    return {
+        side: tuple(index for index, sample in enumerate(dataset.samples) if sides[sample.digest] == side)
+        for side in SIDES
+    }
+
+
+def find_conflicts(dataset: DataSet) -> tuple[Conflict, ...]:
+    """The pictures that appear under more than one label, in the order of their first sample."""
+    samples = defaultdict(list)
+    for sample in dataset.samples:
+        samples[sample.digest].append(sample)
+    return tuple(
+        Conflict(
+            names=tuple(sample.name for sample in same),
+            labels=tuple(dataset.labels[label] for label in sorted({sample.label for sample in same})),
+        )
+        for same in samples.values()
+        if len({sample.label for sample in same}) > 1
+    )
+
+
+def _side_of(place: float, intervals: Mapping[Side, tuple[float, float]]) -> Side:
+    return next((side for side, (_, end) in intervals.items() if place < end), "train")
+
+
+def _fill_empty_sides(
+    labels: Sequence[str],
+    label: int,
+    places: Mapping[str, float],
+    sides: dict[str, Side],
+    classes: Mapping[str, set[int]],
+    intervals: Mapping[Side, tuple[float, float]],
+) -> None:
+    """Move pictures in `sides` until class `label` has one on each side."""
+    own = [digest for digest in places if label in classes[digest]]
+    if len(own) < len(SIDES):
+        raise DataError(
+            f"class {labels[label]!r} has {len(own)} distinct pictures; training, validation and test need one each, "
+            "so add pictures (copies of the same one do not count) or remove the class"
+        )
+
+    def can_leave(digest: str) -> bool:
+        """Whether every class of the picture has another one on its side."""
+        return all(
+            any(sides[other] == sides[digest] and other != digest and of in classes[other] for other in places)
+            for of in classes[digest]
+        )
+
+    for side in SIDES:
+        if any(sides[digest] == side for digest in own):
+            continue
+        start, end = intervals[side]
+        movable = [digest for digest in own if can_leave(digest)]
+        if not movable:
+            raise DataError(
+                f"class {labels[label]!r} shares so many pictures with other classes that it cannot be split; "
+                "give each picture one label"
+            )
+        nearest = min(movable, key=lambda digest: (max(start - places[digest], places[digest] - end), digest))
+        sides[nearest] = side

@@ -1,0 +1,59 @@
+"""The end that the techniques share: train with the parent as teacher, write the checkpoint with its lineage."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from phonefit.models.artifact import Lineage
+from phonefit.models.checkpoint import Checkpoint
+from phonefit.pipeline.compress.cost import multiply_adds, parameters
+from phonefit.pipeline.context import Context
+from phonefit.pipeline.recipe import DecomposeConfig, DistilConfig, PruneConfig, RecoverConfig
+from phonefit.pipeline.train import train
+
+
+def train_and_save(
+    network: nn.Module,
+    checkpoint: Checkpoint,
+    config: PruneConfig | DecomposeConfig | DistilConfig,
+    training: RecoverConfig | DistilConfig,
+    context: Context,
+    destination: Path,
+    parent: Checkpoint,
+    notes: Sequence[str],
+    resume: Path | None,
+) -> Checkpoint:
+    """Train `network`, the changed network of `checkpoint`, and save it; the quantisation asked for is kept."""
+    outcome = train(
+        network,
+        context,
+        training,
+        title=config.technique,
+        teacher=parent.load() if training.epochs > 0 and training.teacher_weight > 0 else None,
+        temperature=training.temperature,
+        teacher_weight=training.teacher_weight,
+        resume=resume,
+    )
+    quality = context.task.quality
+    summary = outcome.summary(quality) if training.epochs else f"{quality} {outcome.metrics[quality]:.4f}, not trained"
+    lineage = Lineage(
+        parent=checkpoint.digest,
+        stage=config.technique,
+        config={**config.as_json(), "notes": [*notes, summary]},
+    )
+    info = checkpoint.info.model_copy(
+        update={"metrics": outcome.metrics, "lineage": (*checkpoint.info.lineage, lineage)}
+    )
+    return Checkpoint.save(destination, network, info)
+
+
+def cost_note(before: nn.Module, after: nn.Module, checkpoint: Checkpoint) -> str:
+    """Parameters and multiply-adds before and after, as a sentence."""
+    architecture = checkpoint.info.architecture
+    old, new = parameters(before), parameters(after)
+    old_work, new_work = multiply_adds(before, architecture), multiply_adds(after, architecture)
+    return (
+        f"parameters {old:,} -> {new:,} ({new / max(1, old) - 1:+.1%}), "
+        f"multiply-adds {old_work:,} -> {new_work:,} ({new_work / max(1, old_work) - 1:+.1%})"
+    )

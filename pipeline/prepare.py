@@ -1,0 +1,269 @@
+"""Preparing: data source -> split -> resized pictures on disk, which training, calibration and evaluation read."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from phonefit.models.data import load_data
+from phonefit.models.data.dataset import DataSet, Sample, Side, Unreadable
+from phonefit.models.data.picture import DIGEST_VERSION, picture_digest
+from phonefit.models.data.preprocess import apply, normalise
+from phonefit.models.data.source import OnProgress, SourceConfig, balanced_shares, map_in_threads
+from phonefit.models.data.split import Conflict, find_conflicts, split
+from phonefit.models.quantisation import CalibrationSet
+from phonefit.models.record import Record, digest_of, write_atomically
+from phonefit.models.spec import Preprocess
+from phonefit.models.tasks.task import Floats
+from phonefit.pipeline.context import Progress
+from phonefit.pipeline.errors import DataError, RecipeError
+from phonefit.pipeline.recipe import DataConfig, InputConfig
+from phonefit.pipeline.store import Store, explain_disk_errors
+
+CODE_VERSION = 1
+RECORD_FILE = "pictures.json"
+GEOMETRY = ("height", "width", "resize", "crop_share", "interpolation")
+"""The fields of Preprocess that shape the stored pictures; mean and std are applied on reading."""
+
+logger = logging.getLogger(__name__)
+
+
+class PicturesRecord(Record):
+    """Content of pictures.json.
+
+    Attributes:
+        names: side -> names of its samples, in the order of the rows.
+    """
+
+    schema_number: int = 1
+    labels: tuple[str, ...]
+    names: Mapping[Side, tuple[str, ...]]
+
+
+@dataclass
+class PreparedPictures:
+    """The data set, split and resized: implements `Pictures`.
+
+    Attributes:
+        labels: class names, in the order of the model's outputs.
+        preprocess: how pictures became rows; mean and std are applied by `inputs`.
+        digest: of the split, resized and normalised data.
+        folder: holds SIDE.pixels.npy and SIDE.targets.npy.
+        names: side -> names of its samples, in the order of the rows.
+        unreadable: pictures that were left out.
+        conflicts: pictures that appear under several labels.
+        reused: the pictures were prepared before.
+    """
+
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    digest: str
+    folder: Path
+    names: Mapping[Side, tuple[str, ...]]
+    unreadable: tuple[Unreadable, ...]
+    conflicts: tuple[Conflict, ...]
+    reused: bool
+
+    def pixels(self, side: Side) -> NDArray[np.uint8]:
+        """RGB uint8 [N, height, width, 3], memory-mapped."""
+        rows: NDArray[np.uint8] = np.load(_pixels_file(self.folder, side), mmap_mode="r")
+        return rows
+
+    def targets(self, side: Side) -> NDArray[np.int64]:
+        """Label indices, int64 [N]."""
+        rows: NDArray[np.int64] = np.load(_targets_file(self.folder, side))
+        return rows
+
+    def inputs(self, side: Side, start: int, stop: int) -> Floats:
+        """Normalised rows start..stop as the model takes them: float32 [n, 3, height, width]."""
+        return normalise(self.pixels(side)[start:stop], self.preprocess)
+
+    def calibration(self, description: CalibrationSet) -> Floats:
+        """Seeded, class-balanced sample of the training side: float32 [n, 3, height, width].
+
+        The classes take turns, so that each part of it is balanced too. All pictures, when there are fewer than asked.
+        """
+        targets = self.targets("train")
+        random = np.random.default_rng(description.seed)
+        members = [random.permutation(np.flatnonzero(targets == label)) for label in range(len(self.labels))]
+        shares = balanced_shares([len(rows) for rows in members], description.samples)
+        turns = sorted(
+            (turn, label) for label, share in enumerate(shares) for turn in range(share)
+        )  # first of each class, second of each class, …
+        return normalise(self.pixels("train")[[members[label][turn] for turn, label in turns]], self.preprocess)
+
+
+def resolve_preprocess(base: Preprocess, overrides: InputConfig) -> Preprocess:
+    """The model's usual preprocessing with the recipe's overrides; a height alone makes the input square.
+
+    Raises:
+        RecipeError: the result makes no sense, such as a std of 0.
+    """
+    given = overrides.model_dump(exclude_none=True)
+    if "height" in given:
+        given.setdefault("width", given["height"])
+    try:
+        return Preprocess.model_validate(base.model_dump() | given)
+    except ValidationError as error:
+        raise RecipeError(f"data.input: {error.errors()[0]['msg']}") from None
+
+
+def prepare(config: DataConfig, preprocess: Preprocess, store: Store, progress: Progress) -> PreparedPictures:
+    """Load, split and resize the data of a recipe; what the store has already is not done again.
+
+    Raises:
+        DataError: the data cannot serve (see the sources and the split), or a picture is unreadable and
+            `config.unreadable` is "refuse".
+        StoreError: the run folder cannot be written.
+    """
+    dataset = _load(config, store, progress)
+    if dataset.unreadable and config.unreadable == "refuse":
+        raise DataError(_refusal(dataset.unreadable))
+    sides = split(dataset, config.split.validation, config.split.test, config.split.seed)
+    geometry = {name: value for name, value in preprocess.as_json().items() if name in GEOMETRY}
+
+    def build(folder: Path) -> None:
+        with progress.stage("Resizing pictures", len(dataset.samples)) as advance:
+            for side, indices in sides.items():
+                samples = [dataset.samples[index] for index in indices]
+                with _pixels_file(folder, side).open("wb") as stream:
+                    for _ in _write_pixels(stream, dataset, samples, preprocess):
+                        advance()
+                np.save(_targets_file(folder, side), np.array([sample.label for sample in samples], dtype=np.int64))
+        names = {side: tuple(dataset.samples[index].name for index in indices) for side, indices in sides.items()}
+        PicturesRecord(labels=dataset.labels, names=names).save(folder / RECORD_FILE)
+
+    result = store.compute(
+        "prepare",
+        inputs={"data": dataset.digest},
+        config={"split": config.split.as_json(), "geometry": geometry},
+        code_version=CODE_VERSION,
+        build=build,
+        tools={"pillow": PIL.__version__},
+    )
+    record = PicturesRecord.load(result.path / RECORD_FILE)
+    return PreparedPictures(
+        labels=record.labels,
+        preprocess=preprocess,
+        digest=digest_of({"pictures": result.key, "mean": preprocess.mean, "std": preprocess.std}),
+        folder=result.path,
+        names=record.names,
+        unreadable=dataset.unreadable,
+        conflicts=find_conflicts(dataset),
+        reused=result.reused,
+    )
+
+
+def _pixels_file(folder: Path, side: Side) -> Path:
+    return folder / f"{side}.pixels.npy"
+
+
+def _targets_file(folder: Path, side: Side) -> Path:
+    return folder / f"{side}.targets.npy"
+
+
+def _refusal(unreadable: Sequence[Unreadable]) -> str:
+    listed = "".join(f"\n  {failed.name}: {failed.reason}" for failed in unreadable[:10])
+    more = f"\n  and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
+    return (
+        f"{len(unreadable)} pictures cannot be read; repair or remove them, "
+        f"or leave them out with data.unreadable=skip:{listed}{more}"
+    )
+
+
+def _write_pixels(
+    stream: BinaryIO, dataset: DataSet, samples: Sequence[Sample], preprocess: Preprocess
+) -> Iterator[None]:
+    """Write one .npy file row by row, one step for each; not memory-mapped, as a full disk would kill the process."""
+
+    def row(sample: Sample) -> bytes:
+        try:
+            image = dataset.read(sample)
+        except DataError as error:  # it could be read a moment ago
+            raise DataError(f"{sample.name}: {error}") from error
+        if picture_digest(image) != sample.digest:
+            raise DataError(f"{sample.name} changed while the data was being read; run the same command again")
+        return apply(image, preprocess).tobytes()
+
+    shape = (len(samples), preprocess.height, preprocess.width, 3)
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    for content in map_in_threads(row, samples):
+        stream.write(content)
+        yield
+
+
+def _load(config: DataConfig, store: Store, progress: Progress) -> DataSet:
+    source = SourceConfig(config.path, config.labels_path, config.limit)
+    where = digest_of([config.source, str(config.path and config.path.absolute())])[:32]
+    listing = ListingFile.load(store.root / "store" / "listing" / f"{where}.json")
+    with _reading(progress) as report:
+        dataset = load_data(config.source, source, report, listing)
+    with explain_disk_errors(store.root):
+        listing.save()
+    return dataset
+
+
+@contextlib.contextmanager
+def _reading(progress: Progress) -> Iterator[OnProgress]:
+    """A stage that opens with the first picture that has to be read, when their number is known."""
+    with contextlib.ExitStack() as stack:
+        advance = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal advance
+            if advance is None:
+                advance = stack.enter_context(progress.stage("Reading pictures", total))
+            advance()
+
+        yield report
+
+
+@dataclass
+class ListingFile:
+    """A DigestCache in one JSON file. Only a cache: a missing, damaged or foreign file counts as empty."""
+
+    path: Path
+    known: dict[str, tuple[str, str]] = field(default_factory=dict)
+    changed: bool = False
+
+    @classmethod
+    def load(cls, path: Path) -> "ListingFile":
+        """Read the file if it is there and was written by the same version of the decoder."""
+        try:
+            content = json.loads(path.read_bytes())
+            if content["decoder"] != _decoder():
+                return cls(path)
+            return cls(path, {name: (str(stamp), str(digest)) for name, (stamp, digest) in content["known"].items()})
+        except FileNotFoundError:
+            return cls(path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("%s is not usable (%s: %s); reading all pictures again", path, type(error).__name__, error)
+            return cls(path)
+
+    def get(self, name: str, stamp: str) -> str | None:
+        """The digest of picture `name`, if it was stored with this stamp."""
+        found = self.known.get(name)
+        return found[1] if found is not None and found[0] == stamp else None
+
+    def put(self, name: str, stamp: str, digest: str) -> None:
+        """Store a digest."""
+        self.known[name] = (stamp, digest)
+        self.changed = True
+
+    def save(self) -> None:
+        """Write atomically, if something was added."""
+        if self.changed:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, json.dumps({"decoder": _decoder(), "known": self.known}).encode())
+
+
+def _decoder() -> str:
+    return f"pillow {PIL.__version__}, digest {DIGEST_VERSION}"

@@ -169,11 +169,13 @@ def _explain(detail: ErrorDetails) -> str:
 
 
 def shown(value: object) -> str:
+    """A value as a person would write it, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def suggest(name: str, known: Iterable[str], title: str = "known") -> str:
+    """The end of a message about an unknown name: the nearest known one, and all of them."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ";"

@@ -136,7 +136,7 @@ class Store:
         return digest_of(identity | {"tools": dict(tools or {})})[:32]
 
     def resume_file(self, key: str) -> Path:
-        """Where a long stage keeps its state while it runs. Its folder is made; only the holder of the key's lock writes."""
+        """Where a long stage keeps its state while it runs; only the holder of the key's lock writes it."""
         path = self.root / "store" / "resume" / key
         with explain_disk_errors(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -122,7 +122,7 @@ def validation_metrics(network: nn.Module, context: Context) -> Mapping[str, flo
 
 @contextmanager
 def deterministic(context: Context, title: str) -> Iterator[None]:
-    """Seed torch from the context's seed and `title`, pin its threads, use repeatable kernels; all restored at the end."""
+    """Seed torch from the context's seed and `title`, pin its threads, use repeatable kernels; restores all."""
     threads, algorithms = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
@@ -139,7 +139,7 @@ def deterministic(context: Context, title: str) -> Iterator[None]:
 
 
 def head_layers(network: nn.Module) -> tuple[str, ...]:
-    """Names of the layers that are the head: the linear layers at the network's end, or else its last layer with weights.
+    """Names of the head's layers: the linear ones at the network's end, or else its last layer with weights.
 
     At the end means after the last layer with weights that is not linear, in the order in which the layers are defined.
     """
@@ -364,7 +364,7 @@ def _seed(context: Context, title: str) -> int:
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
-    """Bounds of the batches; a remainder of one joins the batch before it, as BatchNorm cannot learn from one sample."""
+    """Bounds of the batches; a remainder of one joins the batch before: BatchNorm cannot learn from one sample."""
     bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
     if len(bounds) > 1 and size > 1 and bounds[-1][1] - bounds[-1][0] == 1:
         bounds[-2:] = [(bounds[-2][0], count)]

@@ -116,7 +116,8 @@ def _factorise(layer: nn.Conv2d | nn.Linear, config: DecomposeConfig, cost: Laye
 def _spectrum(weight: Tensor, mode: int) -> Tensor:
     """Squared singular values of the unfolding along `mode`, largest first: float64 [size of the mode]."""
     unfolded = weight.movedim(mode, 0).flatten(1)
-    return torch.linalg.eigvalsh(unfolded @ unfolded.T).clamp(min=0).flip(0)
+    values: Tensor = torch.linalg.eigvalsh(unfolded @ unfolded.T)
+    return values.clamp(min=0).flip(0)
 
 
 def _rank(squared: Tensor, energy: float) -> int:

@@ -1,0 +1,96 @@
+"""The three-way split by content."""
+
+import pytest
+from PIL import Image
+
+from phonefit.models.data.dataset import SIDES, DataSet, Sample
+from phonefit.models.data.split import find_conflicts, position, split
+from phonefit.models.errors import DataError
+
+
+def dataset(*samples, labels=("cat", "dog")):
+    """A DataSet of (name, label, digest)."""
+    return DataSet(labels, tuple(Sample(*sample) for sample in samples), (), lambda sample: Image.new("RGB", (1, 1)), "")
+
+
+def many(count, label=0, prefix="picture"):
+    return [(f"{prefix}{index}", label, f"{prefix}{index}") for index in range(count)]
+
+
+def sides_by_name(data, validation=0.2, test=0.2, seed=0):
+    sides = split(data, validation, test, seed)
+    return {data.samples[index].name: side for side, indices in sides.items() for index in indices}
+
+
+def test_every_sample_is_on_exactly_one_side_and_shares_are_met():
+    data = dataset(*many(2000), *many(2000, 1, "other"))
+    sides = split(data, validation=0.2, test=0.1, seed=0)
+    assert tuple(sides) == SIDES
+    assert sorted(index for indices in sides.values() for index in indices) == list(range(4000))
+    assert all(list(indices) == sorted(indices) for indices in sides.values())
+    for side, share in {"train": 0.7, "validation": 0.2, "test": 0.1}.items():
+        assert len(sides[side]) / 4000 == pytest.approx(share, abs=0.02)
+
+
+def test_copies_are_together():
+    data = dataset(*many(60), *((f"copy of {name}", label, digest) for name, label, digest in many(60)), *many(9, 1, "d"))
+    sides = sides_by_name(data)
+    assert all(sides[f"picture{index}"] == sides[f"copy of picture{index}"] for index in range(60))
+
+
+def test_adding_and_removing_pictures_moves_no_other():
+    few = dataset(*many(50), *many(50, 1, "other"))
+    more = dataset(*many(400), *many(400, 1, "other"), *many(30, 2, "new"), labels=("cat", "dog", "eel"))
+    before, after = sides_by_name(few), sides_by_name(more)
+    assert before == {name: after[name] for name in before}
+
+
+def test_the_seed_decides():
+    data = dataset(*many(100), *many(100, 1, "other"))
+    assert sides_by_name(data, seed=1) == sides_by_name(data, seed=1)
+    assert sides_by_name(data, seed=1) != sides_by_name(data, seed=2)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_class_of_three_pictures_has_one_on_each_side(seed):
+    data = dataset(*many(3), *many(40, 1, "other"))
+    sides = sides_by_name(data, validation=0.1, test=0.1, seed=seed)
+    assert sorted(sides[f"picture{index}"] for index in range(3)) == sorted(SIDES)
+
+
+def test_an_empty_side_gets_the_picture_nearest_to_its_interval():
+    training = [name for name, _, _ in many(500) if position(name, 0) >= 0.4][:20]
+    data = dataset(*((name, 0, name) for name in training), *many(200, 1, "other"))
+    sides = sides_by_name(data, validation=0.2, test=0.2)
+    nearest = sorted(training, key=lambda name: position(name, 0))
+    assert sides[nearest[0]] == "validation"  # its interval is [0.2, 0.4), filled before test
+    assert sides[nearest[1]] == "test"
+    assert {sides[name] for name in nearest[2:]} == {"train"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_filling_one_class_never_empties_another(seed):
+    shared = [(f"as {label}: {name}", label, name) for label in (0, 1) for name, _, _ in many(4, prefix="both")]
+    data = dataset(*shared, *many(2, 0, "cat"), *many(2, 1, "dog"))
+    sides = split(data, validation=0.1, test=0.1, seed=seed)
+    for label in (0, 1):
+        assert all(any(data.samples[index].label == label for index in indices) for indices in sides.values())
+
+
+def test_less_than_three_distinct_pictures_are_refused():
+    data = dataset(("a", 0, "x"), ("b", 0, "x"), ("c", 0, "y"), *many(9, 1, "dog"))
+    with pytest.raises(DataError, match="'cat' has 2 distinct pictures.*add pictures"):
+        split(data, 0.2, 0.2, 0)
+
+
+def test_one_picture_under_two_labels_is_kept_together_and_reported():
+    data = dataset(*many(20), *many(20, 1, "other"), ("z1", 0, "same"), ("z2", 1, "same"))
+    sides = sides_by_name(data)
+    assert sides["z1"] == sides["z2"]
+    (conflict,) = find_conflicts(data)
+    assert conflict.names == ("z1", "z2")
+    assert conflict.labels == ("cat", "dog")
+
+
+def test_copies_with_one_label_are_no_conflict():
+    assert find_conflicts(dataset(("a", 0, "x"), ("b", 0, "x"), ("c", 1, "y"))) == ()

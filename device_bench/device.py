@@ -80,7 +80,7 @@ class RawRun(Frozen):
         load_nanoseconds: from the file on disk to a runtime that is ready for the first input.
         warmup_nanoseconds: the first inferences, kept apart.
         sample_nanoseconds: the timed inferences.
-        baseline_bytes: peak resident memory (VmHWM) of an empty process with this runtime.
+        baseline_bytes: peak resident memory (VmHWM) of a process with this runtime before it loads a model.
         peak_bytes: peak resident memory (VmHWM) of the process that ran the model.
         conditions_before: load average, clocks, temperature, battery: name -> value.
     """

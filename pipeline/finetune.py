@@ -121,7 +121,8 @@ def _tools() -> dict[str, str]:
 def _train(
     recipe: Recipe, context: Context, architecture: Architecture, lineage: Lineage, resume: Path, folder: Path
 ) -> None:
-    from phonefit.pipeline.train import deterministic, train
+    from phonefit.pipeline.determinism import deterministic
+    from phonefit.pipeline.train import train
 
     with deterministic(context, "initial weights"):
         network = build_network(architecture)

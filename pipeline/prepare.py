@@ -1,10 +1,8 @@
 """Preparing: data source -> split -> resized pictures on disk, which training, calibration and evaluation read."""
 
 import contextlib
-import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,16 +13,17 @@ from pydantic import ValidationError
 
 from phonefit.models.data import load_data
 from phonefit.models.data.dataset import DataSet, Sample, Side, Unreadable
-from phonefit.models.data.picture import DIGEST_VERSION, picture_digest
+from phonefit.models.data.picture import picture_digest
 from phonefit.models.data.preprocess import apply, normalise
 from phonefit.models.data.source import OnProgress, SourceConfig, balanced_shares, map_in_threads
 from phonefit.models.data.split import Conflict, find_conflicts, split
 from phonefit.models.quantisation import CalibrationSet
-from phonefit.models.record import Record, digest_of, write_atomically
+from phonefit.models.record import Record, digest_of
 from phonefit.models.spec import Preprocess
 from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.context import Progress
 from phonefit.pipeline.errors import DataError, RecipeError
+from phonefit.pipeline.listing import ListingFile
 from phonefit.pipeline.recipe import DataConfig, InputConfig
 from phonefit.pipeline.store import Store, explain_disk_errors
 
@@ -32,8 +31,6 @@ CODE_VERSION = 1
 RECORD_FILE = "pictures.json"
 GEOMETRY = ("height", "width", "resize", "crop_share", "interpolation")
 """The fields of Preprocess that shape the stored pictures; mean and std are applied on reading."""
-
-logger = logging.getLogger(__name__)
 
 
 class PicturesRecord(Record):
@@ -224,46 +221,3 @@ def _reading(progress: Progress) -> Iterator[OnProgress]:
             advance()
 
         yield report
-
-
-@dataclass
-class ListingFile:
-    """A DigestCache in one JSON file. Only a cache: a missing, damaged or foreign file counts as empty."""
-
-    path: Path
-    known: dict[str, tuple[str, str]] = field(default_factory=dict)
-    changed: bool = False
-
-    @classmethod
-    def load(cls, path: Path) -> "ListingFile":
-        """Read the file if it is there and was written by the same version of the decoder."""
-        try:
-            content = json.loads(path.read_bytes())
-            if content["decoder"] != _decoder():
-                return cls(path)
-            return cls(path, {name: (str(stamp), str(digest)) for name, (stamp, digest) in content["known"].items()})
-        except FileNotFoundError:
-            return cls(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("%s is not usable (%s: %s); reading all pictures again", path, type(error).__name__, error)
-            return cls(path)
-
-    def get(self, name: str, stamp: str) -> str | None:
-        """The digest of picture `name`, if it was stored with this stamp."""
-        found = self.known.get(name)
-        return found[1] if found is not None and found[0] == stamp else None
-
-    def put(self, name: str, stamp: str, digest: str) -> None:
-        """Store a digest."""
-        self.known[name] = (stamp, digest)
-        self.changed = True
-
-    def save(self) -> None:
-        """Write atomically, if something was added."""
-        if self.changed:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, json.dumps({"decoder": _decoder(), "known": self.known}).encode())
-
-
-def _decoder() -> str:
-    return f"pillow {PIL.__version__}, digest {DIGEST_VERSION}"

@@ -150,8 +150,6 @@ def _space_problems(recipe: Recipe, broken: frozenset[str | int]) -> Iterator[Pr
     Args:
         broken: top-level parts that have problems of their own; paths into them are not judged.
     """
-    if "search" in broken:
-        return
     usual = {str(problem) for problem in _references(recipe)}
     for path, axis in recipe.search.space.items():
         place: Parts = ("search", "space", path)

@@ -8,8 +8,7 @@ import io
 import logging
 import math
 import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phonefit.models.record import digest_of, write_atomically
+from phonefit.models.record import write_atomically
 from phonefit.models.tasks.task import Floats
+from phonefit.pipeline.augment import augmented
 from phonefit.pipeline.context import Advance, Context
+from phonefit.pipeline.determinism import deterministic, seed_of
 from phonefit.pipeline.errors import TrainingError
 from phonefit.pipeline.recipe import TrainConfig
 
@@ -120,24 +121,6 @@ def validation_metrics(network: nn.Module, context: Context) -> Mapping[str, flo
     return context.task.metrics(validation_outputs(network, context), context.data.targets("validation"))
 
 
-@contextmanager
-def deterministic(context: Context, title: str) -> Iterator[None]:
-    """Seed torch from the context's seed and `title`, pin its threads, use repeatable kernels; restores all."""
-    threads, algorithms = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
-    with torch.random.fork_rng(devices=[]):
-        try:
-            torch.manual_seed(_seed(context, title))
-            torch.set_num_threads(context.threads)
-            torch.use_deterministic_algorithms(True, warn_only=context.torch_device != "cpu")
-            torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(algorithms)
-            torch.utils.deterministic.fill_uninitialized_memory = fill
-
-
 def head_layers(network: nn.Module) -> tuple[str, ...]:
     """Names of the head's layers: the linear ones at the network's end, or else its last layer with weights.
 
@@ -175,7 +158,7 @@ class _Loop:
         self.frozen_epochs = min(freeze_epochs, config.epochs)
         self.head = head_layers(network)
         self.learns = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-        self.generator = torch.Generator().manual_seed(_seed(context, title))
+        self.generator = torch.Generator().manual_seed(seed_of(context, title))
         self.optimizer = _optimizer(network, config)
         self.targets = torch.from_numpy(np.ascontiguousarray(context.data.targets("train")))
         self.class_weights = self._class_weights().to(self.device) if config.class_weights == "balanced" else None
@@ -200,7 +183,7 @@ class _Loop:
                 self._save()
         self.network.load_state_dict(self.best)
         self._set_learning(self.learns)
-        self.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.contiguous_format).eval()
         metrics = validation_metrics(self.network, self.context)
         if self.resume is not None:
             self.resume.unlink(missing_ok=True)
@@ -231,7 +214,8 @@ class _Loop:
         return total / max(1, len(self.targets))
 
     def _step(self, rows: NDArray[np.int64]) -> float:
-        inputs = self._augmented(rows)
+        pixels = torch.from_numpy(self.context.data.pixels("train")[rows])
+        inputs = augmented(pixels, self.config, self.context.data.preprocess, self.generator).to(self.device)
         targets = self.targets[torch.from_numpy(rows)].to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         try:
@@ -254,26 +238,6 @@ class _Loop:
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         return value
-
-    def _augmented(self, rows: NDArray[np.int64]) -> Tensor:
-        """Training pictures, flipped and shifted, normalised: float32 [n, 3, height, width], channels last."""
-        pixels = torch.from_numpy(self.context.data.pixels("train")[rows])
-        count, height, width = pixels.shape[:3]
-        y = self._positions(count, height, self.config.flip == "both")
-        x = self._positions(count, width, self.config.flip != "none")
-        if self.config.flip != "none" or self.config.shift > 0:
-            pixels = pixels[torch.arange(count)[:, None, None], y[:, :, None], x[:, None, :]]
-        preprocess = self.context.data.preprocess
-        mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-        return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).to(self.device)
-
-    def _positions(self, count: int, size: int, flip: bool) -> Tensor:
-        """For each picture, which row (or column) comes where; the edge is repeated. int64 [count, size]."""
-        largest = round(self.config.shift * size)
-        offsets = torch.randint(-largest, largest + 1, (count, 1), generator=self.generator)
-        flips = torch.randint(0, 2, (count, 1), generator=self.generator, dtype=torch.bool)
-        positions = (torch.arange(size) + offsets).clamp(0, size - 1)
-        return torch.where(flips, size - 1 - positions, positions) if flip else positions
 
     def _set_mode(self, head_only: bool) -> None:
         self.network.train(not head_only)
@@ -357,10 +321,6 @@ def _outputs(network: nn.Module, context: Context) -> Tensor:
             parts.append(network(batch).float().cpu())
     network.train(was_training)
     return torch.cat(parts)
-
-
-def _seed(context: Context, title: str) -> int:
-    return int(digest_of([context.seed, title])[:15], 16)
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """.pte files on ExecuTorch's runtime with its portable, optimised and quantised kernels and the XNNPACK backend.
 
-ExecuTorch's Python binding passes tensors as PyTorch's, so loading it loads PyTorch (1 s, about 220 MB resident). That is
-part of the process before the model is loaded, not of the model: see `phonefit.device_bench.worker` on peak memory.
+ExecuTorch's Python binding passes tensors as PyTorch's, so loading it loads PyTorch (1 s, about 220 MB resident). That
+is part of the process before the model is loaded, not of the model: see `phonefit.device_bench.worker` on peak memory.
 """
 
 import re
@@ -75,6 +75,11 @@ class ExecutorchSession:
 # ExecuTorch has one thread pool a process, and a loaded XNNPACK model keeps a pointer to it: replacing the pool under a
 # living session would leave that pointer dangling, so the living ones are known here.
 _living: "WeakSet[ExecutorchSession]" = WeakSet()
+
+
+def start() -> None:
+    """Load the binding, and PyTorch with it."""
+    _binding()
 
 
 def load(path: Path, threads: int) -> ExecutorchSession:

@@ -51,6 +51,11 @@ class OnnxSession:
         return [np.asarray(output) for output in outputs]
 
 
+def start() -> None:
+    """Import ONNX Runtime."""
+    import onnxruntime  # noqa: F401
+
+
 def load(path: Path, threads: int) -> OnnxSession:
     """Load a .onnx file: operators one after the other, each on `threads` threads. A free batch size becomes 1.
 

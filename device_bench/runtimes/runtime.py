@@ -32,6 +32,14 @@ class Session(Protocol):
 class RuntimeModule(Protocol):
     """What each file beside this one offers as module functions."""
 
+    def start(self) -> None:
+        """Import the runtime, as `load` would: apart, so that load time and memory can be told from the runtime's own.
+
+        Raises:
+            DeviceError: the runtime is not usable here.
+        """
+        ...
+
     def load(self, path: Path, threads: int) -> Session:
         """Load a model file.
 

@@ -37,6 +37,11 @@ class TfliteSession:
         return [self._interpreter.get_tensor(place) for place in self._output_places]
 
 
+def start() -> None:
+    """Import LiteRT's interpreter."""
+    import ai_edge_litert.interpreter  # noqa: F401
+
+
 def load(path: Path, threads: int) -> TfliteSession:
     """Load a .tflite file. A free batch size becomes 1.
 

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+from phonefit.models.data.collect import collect
 from phonefit.models.data.dataset import DataSet
 from phonefit.models.data.picture import open_picture
 from phonefit.models.data.source import (
@@ -10,7 +11,6 @@ from phonefit.models.data.source import (
     DigestCache,
     OnProgress,
     SourceConfig,
-    collect,
     file_stamp,
     required_path,
 )

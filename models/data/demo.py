@@ -9,9 +9,10 @@ Energy 185, 2019.
 import importlib.resources
 from pathlib import Path
 
+from phonefit.models.data.collect import collect
 from phonefit.models.data.dataset import DataSet
 from phonefit.models.data.picture import open_picture
-from phonefit.models.data.source import Candidate, DigestCache, OnProgress, SourceConfig, collect, file_stamp
+from phonefit.models.data.source import Candidate, DigestCache, OnProgress, SourceConfig, file_stamp
 from phonefit.models.errors import DataError
 
 LABELS = ("functional", "defective")

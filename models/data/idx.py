@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from phonefit.models.data.collect import collect
 from phonefit.models.data.dataset import DataSet
 from phonefit.models.data.source import (
     Candidate,
     DigestCache,
     OnProgress,
     SourceConfig,
-    collect,
     file_stamp,
     required_path,
 )

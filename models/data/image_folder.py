@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from phonefit.models.data.collect import collect
 from phonefit.models.data.dataset import DataSet
 from phonefit.models.data.picture import open_picture
 from phonefit.models.data.source import (
@@ -11,7 +12,6 @@ from phonefit.models.data.source import (
     DigestCache,
     OnProgress,
     SourceConfig,
-    collect,
     file_stamp,
     required_path,
 )

@@ -111,7 +111,7 @@ class InvertedResidual(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """float32 [N, inputs, H, W] -> float32 [N, outputs, ceil(H / stride), ceil(W / stride)]."""
         outputs: Tensor = self.body(inputs)
-        return inputs + outputs if self.adds_input else outputs
+        return outputs + inputs if self.adds_input else outputs
 
 
 class Residual(nn.Module):

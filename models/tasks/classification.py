@@ -44,4 +44,5 @@ class Classification:
 
     def decisions(self, outputs: Floats) -> NDArray[np.int64]:
         """Index of the largest logit."""
-        return outputs.argmax(axis=1).astype(np.int64)
+        indices: NDArray[np.int64] = outputs.argmax(axis=1).astype(np.int64)
+        return indices

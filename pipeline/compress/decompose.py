@@ -11,8 +11,8 @@ from phonefit.models.checkpoint import Checkpoint
 from phonefit.pipeline.compress.cost import LayerCost, check_layers, check_runs, is_named, layer_costs
 from phonefit.pipeline.compress.finish import cost_note, train_and_save
 from phonefit.pipeline.context import Context
+from phonefit.pipeline.determinism import deterministic
 from phonefit.pipeline.recipe import DecomposeConfig
-from phonefit.pipeline.train import deterministic
 
 ROUND_TO = 8  # ranks that vector units like
 TUCKER_ITERATIONS = 5

@@ -97,5 +97,5 @@ def test_distillation_loss_is_zero_for_the_teacher_itself_and_positive_for_other
 
 
 def test_an_unknown_task_names_the_known_ones():
-    with pytest.raises(UnknownNameError, match="unknown task 'origami'; known: .*classification"):
+    with pytest.raises(UnknownNameError, match=r"unknown task 'origami'; known: .*classification"):
         task("origami")

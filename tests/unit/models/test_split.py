@@ -10,7 +10,9 @@ from phonefit.models.errors import DataError
 
 def dataset(*samples, labels=("cat", "dog")):
     """A DataSet of (name, label, digest)."""
-    return DataSet(labels, tuple(Sample(*sample) for sample in samples), (), lambda sample: Image.new("RGB", (1, 1)), "")
+    return DataSet(
+        labels, tuple(Sample(*sample) for sample in samples), (), lambda sample: Image.new("RGB", (1, 1)), ""
+    )
 
 
 def many(count, label=0, prefix="picture"):
@@ -33,7 +35,9 @@ def test_every_sample_is_on_exactly_one_side_and_shares_are_met():
 
 
 def test_copies_are_together():
-    data = dataset(*many(60), *((f"copy of {name}", label, digest) for name, label, digest in many(60)), *many(9, 1, "d"))
+    data = dataset(
+        *many(60), *((f"copy of {name}", label, digest) for name, label, digest in many(60)), *many(9, 1, "d")
+    )
     sides = sides_by_name(data)
     assert all(sides[f"picture{index}"] == sides[f"copy of picture{index}"] for index in range(60))
 
@@ -79,7 +83,7 @@ def test_filling_one_class_never_empties_another(seed):
 
 def test_less_than_three_distinct_pictures_are_refused():
     data = dataset(("a", 0, "x"), ("b", 0, "x"), ("c", 0, "y"), *many(9, 1, "dog"))
-    with pytest.raises(DataError, match="'cat' has 2 distinct pictures.*add pictures"):
+    with pytest.raises(DataError, match=r"'cat' has 2 distinct pictures.*add pictures"):
         split(data, 0.2, 0.2, 0)
 
 

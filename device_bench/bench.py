@@ -1,0 +1,155 @@
+"""Measure one model file on one device: preconditions, run, judge, repeat if untrusted -> Report."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from phonefit.device_bench.device import Device, DeviceError, DeviceInfo, Job, MeasurementError, RawRun
+from phonefit.device_bench.devices import open_device
+from phonefit.device_bench.report import Figure, Report, Warning
+from phonefit.device_bench.runtimes.detect import runtime_of
+from phonefit.device_bench.stability import check
+from phonefit.models.artifact import Runtime
+from phonefit.models.record import file_digest
+
+# Takes one line about what goes on.
+Progress = Callable[[str], None]
+
+
+def bench(
+    model: Path,
+    *,
+    device: str | Device = "host",
+    runtime: Runtime | None = None,
+    threads: int = 1,
+    warmups: int = 5,
+    repeats: int = 50,
+    duration_seconds: float | None = None,
+    attempts: int = 2,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure a .pte, .tflite or .onnx file, whoever made it, on one fixed random input.
+
+    Args:
+        model: the file. Where phonefit's description NAME.json lies beside it, layouts are taken from there.
+        device: a name from `devices.DEVICES`, or a device.
+        runtime: refuse the file unless it is for this runtime; None takes what the file is for.
+        threads: of the runtime.
+        warmups: first inferences, kept apart from the samples.
+        repeats: timed inferences.
+        duration_seconds: go on until this much time has passed, too.
+        attempts: an untrusted measurement is repeated up to this many times in all, and the most trusted is kept: the
+            one with the fewest warnings, of those the one that varies least.
+        progress: called with one line about each attempt.
+
+    Raises:
+        FileFormatError: the file is not a model, or is for another runtime.
+        UnknownNameError: no device of that name.
+        DeviceError: a setting is out of its range, or the device cannot run the model.
+        MeasurementError: the run itself failed.
+    """
+    model = Path(model)
+    found = runtime_of(model)
+    if runtime is not None and runtime != found:
+        raise DeviceError(
+            f"{model}: is for {found}, but {runtime} was asked for; leave the runtime out or give {found}"
+        )
+    if attempts < 1:
+        raise DeviceError(f"attempts must be at least 1 but got {attempts}")
+    try:
+        job = Job(
+            model=model,
+            runtime=found,
+            threads=threads,
+            warmups=warmups,
+            repeats=repeats,
+            duration_seconds=duration_seconds,
+        )
+    except ValidationError as error:
+        wrong = "; ".join(f"{item['loc'][0]} = {item['input']!r}: {item['msg']}" for item in error.errors())
+        raise DeviceError(f"cannot measure {model.name} so: {wrong}") from None
+    target = open_device(device) if isinstance(device, str) else device
+    try:
+        target.prepare()
+        return _most_trusted(target, job, attempts, progress or _say_nothing)
+    finally:
+        target.cleanup()
+
+
+def _most_trusted(device: Device, job: Job, attempts: int, progress: Progress) -> Report:
+    info, digest = device.info(), file_digest(job.model)
+    best: Report | None = None
+    done = 0
+    while done < attempts and (best is None or not best.trusted):
+        done += 1
+        progress(f"measuring {job.model.name} on {info.name}, attempt {done} of at most {attempts}")
+        try:
+            report = report_of(job, device.run(job), info, digest)
+        except MeasurementError as error:
+            if best is None:
+                raise
+            # what an earlier attempt measured is not lost, but no longer above suspicion either
+            failure = Warning(reason=f"attempt {done} failed: {error}", remedy="measure again; it should not fail")
+            best = best.model_copy(update={"untrusted": (*best.untrusted, failure)})
+            break
+        if best is None or _rank(report) < _rank(best):
+            best = report
+    assert best is not None  # attempts is at least 1
+    return best.model_copy(update={"settings": {**best.settings, "attempts": done}})
+
+
+def _rank(report: Report) -> tuple[int, float]:
+    return len(report.untrusted), report.variation()
+
+
+def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Report:
+    """The report on one run of one job."""
+    settings: dict[str, JsonValue] = {
+        "threads": job.threads,
+        "warmups": job.warmups,
+        "repeats": job.repeats,
+        "duration_seconds": job.duration_seconds,
+        "seed": job.seed,
+    }
+    figures = {
+        "latency": Figure(
+            unit="ns",
+            source="measured",
+            samples=run.sample_nanoseconds,
+            note="one inference, copying inputs in and outputs out",
+        ),
+        "warmup": Figure(unit="ns", source="measured", samples=run.warmup_nanoseconds),
+        "load": Figure(
+            unit="ns",
+            source="measured",
+            samples=(run.load_nanoseconds,),
+            note="the file had just been read, so it comes from the page cache",
+        ),
+        "peak_memory": Figure(
+            unit="bytes",
+            source="measured",
+            samples=(max(run.peak_bytes - run.baseline_bytes, 0),),
+            note=f"peak resident memory above the {run.baseline_bytes} bytes of the process before loading the model",
+        ),
+        "energy": Figure(
+            unit="uJ", source="unavailable", note=f"the {info.kind} has no energy source that phonefit reads"
+        ),
+    }
+    return Report(
+        model_sha256=model_sha256,
+        model_bytes=job.model.stat().st_size,
+        model_name=job.model.name,
+        runtime=job.runtime,
+        device=info,
+        settings=settings,
+        figures=figures,
+        conditions_before=run.conditions_before,
+        conditions_after=run.conditions_after,
+        versions=run.versions,
+        untrusted=check(run),
+    )
+
+
+def _say_nothing(line: str) -> None:
+    """Progress for those who asked for none."""

@@ -1,0 +1,119 @@
+"""Two Reports side by side. Figures of unlike devices or settings are refused, never compared."""
+
+import statistics
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phonefit.device_bench.device import DeviceInfo
+from phonefit.device_bench.report import Report
+from phonefit.models.errors import PhonefitError
+from phonefit.models.record import Frozen
+
+Verdict = Literal["faster", "slower", "no clear difference"]
+
+# The medians of two runs of the same file were seen to differ by this much, however little the samples of each varied.
+SMALLEST_DIFFERENCE = 0.05
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+# So that two calls on the same reports agree.
+SEED = 0
+
+
+class UnlikeReportsError(PhonefitError):
+    """Two reports whose figures must not be compared."""
+
+
+class Comparison(Frozen):
+    """The second report against the first: each ratio is second / first, so below 1 is less.
+
+    Attributes:
+        median_ratio: of the median latency.
+        median_ratio_low: lower end of its 95 % confidence interval (bootstrap).
+        median_ratio_high: upper end.
+        peak_memory_ratio: None when the first peak is 0.
+        verdict: on latency: the second is faster or slower than the first only when the whole interval is on one side
+            of 1 and the medians differ by 5 % at least.
+        untrusted: names of those whose own measurement is not to be trusted.
+    """
+
+    first: str
+    second: str
+    median_ratio: float
+    median_ratio_low: float
+    median_ratio_high: float
+    p90_ratio: float
+    load_ratio: float
+    peak_memory_ratio: float | None
+    bytes_ratio: float
+    verdict: Verdict
+    untrusted: tuple[str, ...] = ()
+
+
+def compare(first: Report, second: Report) -> Comparison:
+    """Compare two reports of one device, measured with the same number of threads.
+
+    The confidence interval is the percentile bootstrap of the ratio of medians (Efron and Tibshirani, 1993). It covers
+    what varies between the samples of these two runs, not what varies between runs.
+
+    Raises:
+        UnlikeReportsError: the devices, the threads or the kind of figure differ; the message says which.
+    """
+    differences = _differences(first, second)
+    if differences:
+        raise UnlikeReportsError(
+            f"{first.model_name} and {second.model_name} cannot be compared: {'; '.join(differences)}; "
+            "measure both on one device with the same settings"
+        )
+    before, after = (np.asarray(report.figures["latency"].samples, dtype=np.float64) for report in (first, second))
+    low, high = _interval(before, after)
+    ratio = statistics.median(after) / statistics.median(before)
+    first_peak = first.peak_memory_bytes()
+    return Comparison(
+        first=first.model_name,
+        second=second.model_name,
+        median_ratio=ratio,
+        median_ratio_low=low,
+        median_ratio_high=high,
+        p90_ratio=second.p90_milliseconds() / first.p90_milliseconds(),
+        load_ratio=second.load_milliseconds() / first.load_milliseconds(),
+        peak_memory_ratio=second.peak_memory_bytes() / first_peak if first_peak else None,
+        bytes_ratio=second.model_bytes / first.model_bytes,
+        verdict=_verdict(ratio, low, high),
+        untrusted=tuple(report.model_name for report in (first, second) if not report.trusted),
+    )
+
+
+def _verdict(ratio: float, low: float, high: float) -> Verdict:
+    if high < 1 and ratio <= 1 - SMALLEST_DIFFERENCE:
+        return "faster"
+    if low > 1 and ratio >= 1 + SMALLEST_DIFFERENCE:
+        return "slower"
+    return "no clear difference"
+
+
+def _interval(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float]:
+    random = np.random.default_rng(SEED)
+    medians = [np.median(random.choice(samples, (RESAMPLES, samples.size)), axis=1) for samples in (before, after)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(medians[1] / medians[0], (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _differences(first: Report, second: Report) -> list[str]:
+    found = []
+    if not first.device.like(second.device):
+        found.append(f"device {_name(first.device)} against {_name(second.device)}")
+    threads = first.settings.get("threads"), second.settings.get("threads")
+    if threads[0] != threads[1]:
+        found.append(f"{threads[0]} against {threads[1]} thread(s)")
+    for name in ("latency", "load", "peak_memory"):
+        kinds = [f"{report.figures[name].source} {report.figures[name].unit}" for report in (first, second)]
+        if kinds[0] != kinds[1]:
+            found.append(f"{name} is {kinds[0]} against {kinds[1]}")
+    return found
+
+
+def _name(device: DeviceInfo) -> str:
+    return f"{device.kind}: {device.name} ({device.architecture}, {device.cores} cores)"

@@ -1,0 +1,42 @@
+"""Devices by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from phonefit.device_bench.device import Device
+from phonefit.models.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class DeviceKind:
+    """A kind of device: what it is, and how to get at it.
+
+    Attributes:
+        summary: one line for `phonefit devices`.
+        open: makes the device; cheap, touches nothing yet.
+    """
+
+    summary: str
+    open: Callable[[], Device]
+
+
+def _host() -> Device:
+    from phonefit.device_bench.host import HostDevice
+
+    return HostDevice()
+
+
+DEVICES: dict[str, DeviceKind] = {
+    "host": DeviceKind("this machine; a fresh process for each measurement, no memory limit", _host),
+}
+
+
+def open_device(name: str) -> Device:
+    """The device of that name.
+
+    Raises:
+        UnknownNameError: no device of that name.
+    """
+    if name not in DEVICES:
+        raise UnknownNameError("device", name, DEVICES)
+    return DEVICES[name].open()

@@ -1,0 +1,49 @@
+"""Running a session over many samples, whatever its layout and number format."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phonefit.device_bench.device import DeviceError
+from phonefit.device_bench.runtimes.runtime import Session, to_real, to_stored
+from phonefit.models.spec import TensorSpec
+
+
+def run_samples(session: Session, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run each sample through a model file, one by one.
+
+    Args:
+        inputs: float32 [N, 3, height, width], as the PyTorch model takes them.
+
+    Returns:
+        float32 [N, K]: the file's first output in real values.
+
+    Raises:
+        DeviceError: the file does not take one picture of this size.
+    """
+    if len(session.inputs) != 1:
+        raise DeviceError(f"the model takes {len(session.inputs)} inputs; a model of pictures takes one")
+    source, target = session.inputs[0], session.outputs[0]
+    arranged = arrange(inputs, source)
+    return np.concatenate(
+        [
+            to_real(session.run([to_stored(sample, source)])[0], target).reshape(1, -1)
+            for sample in np.split(arranged, len(arranged))
+        ]
+    )
+
+
+def arrange(inputs: NDArray[np.float32], spec: TensorSpec) -> NDArray[np.float32]:
+    """Bring samples, float32 [N, channels, height, width], into the layout of a model's input.
+
+    Raises:
+        DeviceError: neither layout has the input's shape.
+    """
+    last = inputs.transpose(0, 2, 3, 1)
+    channels_last = spec.layout == "NHWC" or (spec.layout == "other" and last.shape[1:] == spec.shape[1:])
+    arranged = last if channels_last else inputs
+    if arranged.shape[1:] != spec.shape[1:]:
+        raise DeviceError(
+            f"input {spec.name!r} has the shape {list(spec.shape)} ({spec.layout}), "
+            f"the samples are {list(inputs.shape[1:])} (channels, height, width)"
+        )
+    return np.ascontiguousarray(arranged)

@@ -1,0 +1,63 @@
+"""The description of a converted file: what can be read back from it, and where it comes from."""
+
+from pathlib import Path
+
+from phonefit.device_bench.runtimes import runtime_module
+from phonefit.models.artifact import Artifact, Lineage, Runtime
+from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.record import file_digest
+from phonefit.models.spec import Layout
+from phonefit.pipeline.convert import tools
+from phonefit.pipeline.convert.delegation import delegation_of
+from phonefit.pipeline.convert.sections import sections_of
+from phonefit.pipeline.errors import ConversionError
+
+
+def input_shape(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
+    """(1, 3, height, width) of one input of this checkpoint."""
+    preprocess = checkpoint.info.preprocess
+    return 1, 3, preprocess.height, preprocess.width
+
+
+def describe(path: Path, runtime: Runtime, checkpoint: Checkpoint, layout: Layout) -> Artifact:
+    """Describe a converted file and write the description beside it as FILE.json.
+
+    Shapes, dtypes, scales and zero points are read back through the runtime, so they are those of the file.
+
+    Args:
+        layout: of the input.
+
+    Raises:
+        ConversionError: the file does not have one input and one output [1, outputs].
+    """
+    session = runtime_module(runtime).load(path, threads=1)
+    outputs = checkpoint.info.architecture.outputs
+    if len(session.inputs) != 1 or [spec.shape for spec in session.outputs] != [(1, outputs)]:
+        raise ConversionError(
+            f"{path.name} has inputs {[spec.shape for spec in session.inputs]} and outputs "
+            f"{[spec.shape for spec in session.outputs]}; expected one input and one output (1, {outputs}): "
+            "forward() must take one picture and return one tensor [N, outputs]"
+        )
+    info = checkpoint.info
+    precision = "fp32" if info.quantisation is None else "int8"
+    delegation = delegation_of(path, runtime)
+    step = Lineage(parent=checkpoint.digest, stage="convert", config={"runtime": runtime, "precision": precision})
+    artifact = Artifact(
+        file=path.name,
+        runtime=runtime,
+        backend=delegation.backend,
+        precision=precision,
+        sha256=file_digest(path),
+        bytes=path.stat().st_size,
+        inputs=tuple(spec.model_copy(update={"layout": layout}) for spec in session.inputs),
+        outputs=session.outputs,
+        task=info.task,
+        labels=info.labels,
+        preprocess=info.preprocess,
+        sections=sections_of(path, runtime),
+        delegation=delegation,
+        tools=tools(runtime),
+        lineage=(*info.lineage, step),
+    )
+    artifact.save(path.with_name(f"{path.name}.json"))
+    return artifact

@@ -1,0 +1,107 @@
+"""How close a converted file is to the PyTorch model that it was made from, on real samples.
+
+A wrong file converts without a word; nothing but running it shows that it is wrong.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from phonefit.device_bench.runtimes import runtime_module
+from phonefit.device_bench.runtimes.run_samples import run_samples
+from phonefit.models.artifact import Runtime
+from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.tasks.task import Floats, Task
+from phonefit.pipeline.context import Context
+from phonefit.pipeline.errors import ParityError
+from phonefit.pipeline.recipe import ParityConfig
+from phonefit.pipeline.result import Parity
+
+
+def parity(reference: Floats, converted: Floats, task: Task) -> Parity:
+    """Compare outputs of the same samples.
+
+    cosine: the smallest of a . b / (|a| |b|) over the samples; 1 where both are zero.
+    snr_db: 10 log10(sum of reference^2 / sum of (reference - converted)^2), over all samples.
+    agreement: share of samples with the same decision.
+
+    Args:
+        reference: float32 [N, K] of the PyTorch model.
+        converted: float32 [N, K] of the file.
+
+    Raises:
+        ParityError: another shape, or values that are not finite.
+    """
+    if reference.shape != converted.shape or reference.ndim != 2 or not len(reference):
+        raise ParityError(
+            f"outputs of {list(converted.shape)} against {list(reference.shape)} of the PyTorch model; "
+            "both must be [samples, outputs] with at least one sample"
+        )
+    if not np.isfinite(converted).all():
+        raise ParityError(
+            f"{int((~np.isfinite(converted)).any(axis=1).sum())} of {len(converted)} samples give values that are not "
+            "finite; the conversion broke the model"
+        )
+    ours, theirs = reference.astype(np.float64), converted.astype(np.float64)
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    both_zero = ~ours.any(axis=1) & ~theirs.any(axis=1)
+    cosines = np.where(both_zero, 1.0, (ours * theirs).sum(axis=1) / np.where(lengths > 0, lengths, 1.0))
+    signal, noise = float((ours**2).sum()), float(((ours - theirs) ** 2).sum())
+    return Parity(
+        samples=len(ours),
+        cosine=float(np.clip(cosines.min(), -1, 1)),
+        snr_db=10 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise)) if noise > 0 else None,
+        agreement=float((task.decisions(reference) == task.decisions(converted)).mean()),
+    )
+
+
+def check_parity(parity: Parity, limits: ParityConfig, name: str) -> None:
+    """Hold the figures against the limits.
+
+    Raises:
+        ParityError: naming the file, each figure that is missed and its limit, and what to do.
+    """
+    noise = float("inf") if parity.snr_db is None else parity.snr_db
+    figures = (
+        ("cosine", parity.cosine, limits.cosine, ""),
+        ("snr_db", noise, limits.snr_db, " dB"),
+        ("agreement", parity.agreement, limits.agreement, ""),
+    )
+    missed = [
+        f"{figure} {value:.4g}{unit} is below the limit {limit:g}{unit}"
+        for figure, value, limit, unit in figures
+        if value < limit
+    ]
+    if missed:
+        raise ParityError(
+            f"{name} does not compute what its PyTorch model computes: {'; '.join(missed)} (over {parity.samples} "
+            "samples). Calibrate with more samples (quantise.calibration.samples), keep sensitive layers in float "
+            "(quantise.float_layers), or, if the quality of the file is good enough, lower the limits in convert.parity"
+        )
+
+
+def reference_outputs(checkpoint: Checkpoint, context: Context, count: int) -> Floats:
+    """Outputs of the PyTorch model in float on the first `count` samples of the validation side: float32 [n, K]."""
+    import torch
+
+    torch.set_num_threads(context.threads)
+    network = checkpoint.load()
+    samples = _samples(context, count)
+    with torch.inference_mode():
+        outputs = [network(torch.from_numpy(sample)) for sample in np.split(samples, len(samples))]
+    return np.concatenate([output.numpy() for output in outputs]).astype(np.float32)
+
+
+def measure_parity(path: Path, runtime: Runtime, checkpoint: Checkpoint, context: Context, count: int) -> Parity:
+    """Run a converted file and its PyTorch model on `count` samples of the validation side (all, if it has fewer).
+
+    Raises:
+        ParityError: the outputs cannot be compared.
+    """
+    reference = reference_outputs(checkpoint, context, count)
+    session = runtime_module(runtime).load(path, threads=1)
+    return parity(reference, run_samples(session, _samples(context, count)), context.task)
+
+
+def _samples(context: Context, count: int) -> Floats:
+    return context.data.inputs("validation", 0, min(count, len(context.data.targets("validation"))))

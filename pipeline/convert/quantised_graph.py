@@ -1,0 +1,128 @@
+"""What the PT2E quantisers of ExecuTorch and LiteRT share: exceptions by layer, ranges after a clamp, calibration.
+
+PT2E: https://docs.pytorch.org/ao/stable/pt2e_quantization/pt2e_quant_ptq.html
+"""
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from phonefit.models.quantisation import Quantisation
+from phonefit.models.tasks.task import Floats
+from phonefit.pipeline.convert.graph import CONVOLUTIONS, LINEAR, WRAPPED
+from phonefit.pipeline.errors import ConversionError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.fx import GraphModule, Node
+
+_aten = torch.ops.aten
+_CLAMPS = (
+    _aten.relu.default,
+    _aten.relu_.default,
+    _aten.hardtanh.default,
+    _aten.hardtanh_.default,
+    _aten.relu6.default,
+)
+_ANNOTATION = "quantization_annotation"
+NodeFilter = Callable[["Node"], bool]
+
+
+def check_float_layers(quantisation: Quantisation, network: "nn.Module") -> None:
+    """Refuse exceptions that name no layer.
+
+    Raises:
+        ConversionError: naming the layers that could be meant.
+    """
+    modules = {name: module for name, module in network.named_modules() if name}
+    unknown = [name for name in quantisation.float_layers if name not in modules]
+    if unknown:
+        weighted = [name for name, module in modules.items() if getattr(module, "weight", None) is not None]
+        raise ConversionError(
+            f"float_layers names {', '.join(unknown)}, which this model does not have; it has "
+            f"{', '.join(weighted[:20])}{', …' if len(weighted) > 20 else ''}, and the blocks that hold them"
+        )
+
+
+def in_layers(name: str, layers: Collection[str]) -> bool:
+    """Whether a dotted name is one of `layers` or lies inside one."""
+    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
+
+
+def quantised_nodes(float_layers: Collection[str]) -> NodeFilter:
+    """A filter that holds for each node of an exported graph outside `float_layers`."""
+
+    def wanted(node: "Node") -> bool:
+        paths = (str(path) for path, _ in node.meta.get("nn_module_stack", {}).values())
+        return not any(in_layers(path.removeprefix(f"{WRAPPED}."), float_layers) for path in paths)
+
+    return wanted
+
+
+def annotate_clamped(graph: "GraphModule", config: Any, wanted: NodeFilter) -> None:
+    """Let a convolution or linear layer and the clamp after it (ReLU, ReLU6) share one output range, that of the clamp.
+
+    The quantisers do this for ReLU only. Without it the int8 scale after a ReLU6 layer covers the values before the
+    clamp as well, often several times the 0..6 that is left.
+
+    Args:
+        config: the quantiser's QuantizationConfig: its specs of activations, weights and bias.
+    """
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+
+    for clamp in graph.graph.nodes:
+        if clamp.op != "call_function" or clamp.target not in _CLAMPS:
+            continue
+        layer = clamp.args[0]
+        if layer.target not in (*CONVOLUTIONS, LINEAR) or len(layer.users) > 1 or not (wanted(layer) and wanted(clamp)):
+            continue
+        specs = {layer.args[0]: config.input_activation, layer.args[1]: config.weight}
+        if len(layer.args) > 2 and layer.args[2] is not None:
+            specs[layer.args[2]] = config.bias
+        layer.meta[_ANNOTATION] = QuantizationAnnotation(input_qspec_map=specs, _annotated=True)
+        clamp.meta[_ANNOTATION] = QuantizationAnnotation(output_qspec=config.output_activation, _annotated=True)
+
+
+def annotate_padding(graph: "GraphModule") -> None:
+    """Let zero padding keep the range of its input; zero is exact in every affine int8 range."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
+
+    for node in graph.graph.nodes:
+        if node.op != "call_function" or node.target not in (_aten.pad.default, _aten.constant_pad_nd.default):
+            continue
+        source = node.args[0]
+        known = source.meta.get(_ANNOTATION)
+        feeds = [user.meta.get(_ANNOTATION) for user in node.users]
+        before = known is not None and known.output_qspec is not None
+        if node.meta.get(_ANNOTATION) or not feeds or not all(feeds):
+            continue
+        edge = SharedQuantizationSpec(source if before else (source, node))
+        first = edge if before else feeds[0].input_qspec_map[node]  # the input picture itself is padded
+        node.meta[_ANNOTATION] = QuantizationAnnotation(
+            input_qspec_map={source: first}, output_qspec=edge, _annotated=True
+        )
+
+
+def quantised_graph(
+    graph: "GraphModule", quantizer: Any, samples: Floats, fold: bool, as_input: "ToInput"
+) -> "GraphModule":
+    """Observe the ranges on `samples` and put quantise and dequantise operators into the graph.
+
+    Args:
+        samples: float32 [n, 3, height, width].
+        fold: whether weights become int8 constants now, or later in the converter.
+        as_input: turns one sample, [1, 3, height, width], into the graph's input.
+    """
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    prepared = prepare_pt2e(graph, quantizer)
+    with torch.no_grad():
+        for sample in np.split(samples, len(samples)):
+            prepared(as_input(torch.from_numpy(sample)))
+    quantised: GraphModule = convert_pt2e(prepared, fold_quantize=fold)
+    return quantised
+
+
+ToInput = Callable[["Tensor"], "Tensor"]

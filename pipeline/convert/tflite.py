@@ -1,0 +1,89 @@
+"""Checkpoint -> .tflite for LiteRT: channels-last throughout, integers throughout where quantised."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from phonefit.models.artifact import Artifact
+from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.quantisation import Quantisation
+from phonefit.pipeline.context import Context
+from phonefit.pipeline.convert.describe import describe, input_shape
+from phonefit.pipeline.convert.graph import ChannelsLast, exported_graph
+from phonefit.pipeline.convert.quantised_graph import (
+    NodeFilter,
+    annotate_clamped,
+    annotate_padding,
+    check_float_layers,
+    quantised_graph,
+    quantised_nodes,
+)
+from phonefit.pipeline.convert.tflite_file import compacted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import GraphModule
+
+
+def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: str) -> Artifact:
+    """Write `destination/NAME.tflite` and its description: batch 1, input NHWC, output [1, outputs].
+
+    The input is channels-last because that is how LiteRT computes and how a camera delivers: no transpose is left.
+    An int8 file takes and gives int8; scale and zero point are in the file and in the description.
+
+    Raises:
+        ConversionError: the network cannot be exported, or float_layers names no layer of it.
+    """
+    import litert_torch
+    from litert_torch.quantize.quant_config import QuantConfig
+
+    torch.set_num_threads(context.threads)
+    network = checkpoint.load()
+    example = _channels_last(torch.zeros(input_shape(checkpoint)))
+    graph = exported_graph(ChannelsLast(network), example)
+    quantisation = checkpoint.info.quantisation
+    if quantisation is None:
+        model = litert_torch.convert(graph, (example,))
+    else:
+        check_float_layers(quantisation, network)
+        quantizer = _quantizer(quantisation)
+        samples = context.data.calibration(quantisation.calibration)
+        graph = quantised_graph(graph, quantizer, samples, fold=False, as_input=_channels_last)
+        model = litert_torch.convert(graph, (example,), quant_config=QuantConfig(pt2e_quantizer=quantizer))
+    path = destination / f"{name}.tflite"
+    path.write_bytes(compacted(model.model_content()))
+    return describe(path, "tflite", checkpoint, layout="NHWC")
+
+
+def _channels_last(sample: "Tensor") -> "Tensor":
+    return sample.permute(0, 2, 3, 1).contiguous()
+
+
+def _quantizer(quantisation: Quantisation) -> Any:
+    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+
+    config = get_symmetric_quantization_config(
+        is_per_channel=quantisation.granularity == "per_channel", is_dynamic=False
+    )
+    wanted = quantised_nodes(quantisation.float_layers)
+
+    class IntegerQuantizer(PT2EQuantizer):  # type: ignore[misc]
+        """LiteRT's quantiser, with int8 padding, exceptions by layer, and one range for a layer and its ReLU6."""
+
+        def annotate(self, model: "GraphModule") -> "GraphModule":
+            annotate_clamped(model, config, wanted)
+            annotated: GraphModule = super().annotate(model)
+            annotate_padding(annotated)
+            return annotated
+
+        def _annotate_all_static_patterns(
+            self, model: "GraphModule", quantization_config: Any, filter_fn: NodeFilter | None = None
+        ) -> "GraphModule":
+            def both(node: Any) -> bool:
+                return wanted(node) and (filter_fn is None or filter_fn(node))
+
+            annotated: GraphModule = super()._annotate_all_static_patterns(model, quantization_config, both)
+            return annotated
+
+    return IntegerQuantizer().set_global(config)

@@ -1,0 +1,92 @@
+"""What a study learns from a trial: figures of its best file, and the budget as constraints."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from phonefit.device_bench.device import MeasurementError
+from phonefit.pipeline.recipe import BudgetConfig, Objective
+from phonefit.pipeline.result import FileResult, TrialResult
+
+LIMITS = ("ram", "peak_memory", "file_size", "latency_p90_ms", "quality_drop")
+"""Limits of a budget that a violation can be about."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Attributes:
+    values: in the order of the objectives.
+    constraints: limit -> excess as a share of it; 0 where the limit is met.
+    """
+
+    values: tuple[float, ...]
+    constraints: Mapping[str, float]
+    file: str
+    trusted: bool
+    stages_computed: int
+    stages_reused: int
+    seconds_saved: float
+
+
+def outcome_of(result: TrialResult, objectives: Sequence[Objective], budget: BudgetConfig) -> Outcome:
+    """Figures of the trial's best file.
+
+    Raises:
+        MeasurementError: it has no file, or a figure that an objective needs is missing.
+    """
+    file = best_of(result)
+    missed = {violation.limit_name: min(violation.excess, 1e9) for violation in file.violations}
+    met = {name: 0.0 for name in LIMITS if getattr(budget, name) is not None}
+    reused = [stage for stage in result.stages if stage.reused]
+    return Outcome(
+        values=tuple(_figure(file, name, result.quality_name) for name in objectives),
+        constraints=met | missed,
+        file=file.name,
+        trusted=file.report.trusted,
+        stages_computed=len(result.stages) - len(reused),
+        stages_reused=len(reused),
+        seconds_saved=sum(stage.seconds for stage in reused),
+    )
+
+
+def best_of(result: TrialResult) -> FileResult:
+    """The file that speaks for a trial: its best one that fits, else the one nearest to the budget.
+
+    The float original, made to compare with, speaks only for a trial that compresses nothing.
+
+    Raises:
+        MeasurementError: the trial made no file.
+    """
+    compressed = [file for file in result.files if file.variant == "compressed"]
+    candidates = compressed or list(result.files)
+    if not candidates:
+        raise MeasurementError("the trial made no file; convert.runtimes must name at least one runtime")
+    if result.best is not None and result.files[result.best] in candidates:
+        return result.files[result.best]
+    return min(candidates, key=lambda file: _rank(file, result.quality_name))
+
+
+def _rank(file: FileResult, quality_name: str) -> tuple[float, float, float]:
+    """Nearest to the budget first, then quality in whole points, then latency."""
+    excess = sum(violation.excess for violation in file.violations)
+    return excess, -round(file.quality[quality_name], 2), file.report.p90_milliseconds()
+
+
+def _figure(file: FileResult, objective: Objective, quality_name: str) -> float:
+    try:
+        if objective == "quality":
+            value = file.quality[quality_name]
+        elif objective == "latency_p90_ms":
+            value = file.report.p90_milliseconds()
+        elif objective == "bytes":
+            value = float(file.artifact.bytes)
+        else:
+            value = file.report.peak_memory_bytes()
+    except (KeyError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise MeasurementError(
+            f"{file.name} has no figure for the objective {objective}; leave it out of search.objectives, "
+            "or measure on a device that provides it"
+        )
+    return value

@@ -1,0 +1,107 @@
+"""What a search gives: every trial, the Pareto front, and how much work was not done twice."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import JsonValue
+
+from phonefit.models.record import Frozen, Record
+from phonefit.pipeline.recipe import Objective
+
+Direction = Literal["maximize", "minimize"]
+DIRECTIONS: Mapping[Objective, Direction] = {
+    "quality": "maximize",
+    "latency_p90_ms": "minimize",
+    "bytes": "minimize",
+    "peak_memory": "minimize",
+}
+
+State = Literal["complete", "failed", "duplicate", "interrupted", "running"]
+
+
+class SearchTrial(Frozen):
+    """One trial of a study.
+
+    Attributes:
+        state: complete; failed (see `reason`); duplicate (a point that was tried before, not evaluated again);
+            interrupted (killed, or stopped by a repeated failure; its point is tried again); running.
+        parameters: recipe path -> value.
+        values: objective -> figure of the trial's best file; None unless complete.
+        constraints: limit of the budget -> by how much it is missed, as a share of the limit; 0 or less: it is met.
+        file: name of the file that the figures belong to.
+        trusted: nothing speaks against the measurement of that file.
+        seconds_saved: what the reused stages had cost.
+        duplicate_of: number of the first trial of the same point.
+    """
+
+    number: int
+    state: State
+    parameters: Mapping[str, JsonValue]
+    values: Mapping[Objective, float] | None = None
+    constraints: Mapping[str, float] = {}
+    reason: str | None = None
+    file: str | None = None
+    trusted: bool = True
+    stages_computed: int = 0
+    stages_reused: int = 0
+    seconds_saved: float = 0.0
+    duplicate_of: int | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the trial is complete and meets every limit."""
+        return self.values is not None and all(value <= 0 for value in self.constraints.values())
+
+
+class SearchResult(Record):
+    """Content of search.json.
+
+    Attributes:
+        trials: in the order of their numbers.
+        pareto: numbers of the feasible trials that no other feasible trial beats in every objective.
+        note: why the search ended before its number of trials, if it did.
+    """
+
+    schema_number: int = 1
+    name: str
+    sampler: str
+    objectives: tuple[Objective, ...]
+    trials: tuple[SearchTrial, ...]
+    pareto: tuple[int, ...]
+    note: str = ""
+
+    @property
+    def stages_computed(self) -> int:
+        """Stages that the trials had to compute."""
+        return sum(trial.stages_computed for trial in self.trials)
+
+    @property
+    def stages_reused(self) -> int:
+        """Stages that were in the store already."""
+        return sum(trial.stages_reused for trial in self.trials)
+
+    @property
+    def seconds_saved(self) -> float:
+        """What the reused stages had cost when they were computed."""
+        return sum(trial.seconds_saved for trial in self.trials)
+
+
+def pareto_front(trials: Sequence[SearchTrial], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Numbers of the feasible trials that no other feasible trial dominates.
+
+    A trial dominates another when it is at least as good in every objective and better in one. Of trials with equal
+    figures all stay.
+    """
+    signs = [-1 if DIRECTIONS[name] == "maximize" else 1 for name in objectives]
+    costs = {
+        trial.number: [sign * trial.values[name] for sign, name in zip(signs, objectives, strict=True)]
+        for trial in trials
+        if trial.feasible and trial.values is not None
+    }
+    return tuple(
+        number for number, cost in costs.items() if not any(_dominates(other, cost) for other in costs.values())
+    )
+
+
+def _dominates(first: Sequence[float], second: Sequence[float]) -> bool:
+    return first != second and all(one <= other for one, other in zip(first, second, strict=True))

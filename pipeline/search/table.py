@@ -1,0 +1,80 @@
+"""A search result as tables for a terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from phonefit.models.record import canonical_json
+from phonefit.pipeline.recipe import Objective
+from phonefit.pipeline.search.result import DIRECTIONS, SearchResult, SearchTrial
+
+_ARROWS = {"maximize": "↑", "minimize": "↓"}
+
+
+def search_table(result: SearchResult) -> RenderableType:
+    """The Pareto front, best of the first objective first; then what else happened."""
+    table = Table(title="Pareto front", title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    table.add_column("trial", justify="right")
+    table.add_column("parameters", overflow="fold")
+    table.add_column("file", overflow="fold")
+    for name in result.objectives:
+        table.add_column(f"{name.replace('_', ' ')} {_ARROWS[DIRECTIONS[name]]}", justify="right")
+    first = result.objectives[0]
+    by_number = {trial.number: trial for trial in result.trials}
+    for trial in sorted((by_number[number] for number in result.pareto), key=lambda trial: _cost(trial, first)):
+        assert trial.values is not None  # only complete trials are on the front
+        figures = [_figure(name, trial.values[name]) for name in result.objectives]
+        table.add_row(
+            str(trial.number), parameters_text(trial), f"{trial.file}{'' if trial.trusted else ' ?'}", *figures
+        )
+    notes = [_counts(result), _reuse(result), result.note, *_failures(result.trials)]
+    if any(not by_number[number].trusted for number in result.pareto):
+        notes.append("? unstable measurement; see the reasons in trials/N.json, or measure again on an idle machine")
+    front = table if result.pareto else Text("no trial meets the whole budget" + _nearest(result.trials), "yellow")
+    return Group(front, *(Text(note, "dim") for note in notes if note))
+
+
+def parameters_text(trial: SearchTrial) -> str:
+    """One line a parameter: "bench.threads = 2"."""
+    return "\n".join(
+        f"{path} = {value if isinstance(value, str) else canonical_json(value)}"
+        for path, value in trial.parameters.items()
+    )
+
+
+def _cost(trial: SearchTrial, objective: Objective) -> float:
+    value = trial.values[objective] if trial.values is not None else 0.0
+    return -value if DIRECTIONS[objective] == "maximize" else value
+
+
+def _figure(objective: Objective, value: float) -> str:
+    if objective == "quality":
+        return f"{value:.2%}"
+    return f"{value:.2f} ms" if objective == "latency_p90_ms" else f"{value / 1e6:.2f} MB"
+
+
+def _counts(result: SearchResult) -> str:
+    states = [trial.state for trial in result.trials]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    over = sum(trial.state == "complete" and not trial.feasible for trial in result.trials)
+    return f"trials: {counted}" + (f"; {over} of the complete ones miss a limit of the budget" if over else "")
+
+
+def _reuse(result: SearchResult) -> str:
+    stages = result.stages_reused + result.stages_computed
+    return f"{result.stages_reused} of {stages} stages were in the store ({result.seconds_saved:.0f} s not spent again)"
+
+
+def _failures(trials: Sequence[SearchTrial]) -> list[str]:
+    return [f"trial {trial.number} failed: {trial.reason}" for trial in trials if trial.state == "failed"]
+
+
+def _nearest(trials: Sequence[SearchTrial]) -> str:
+    complete = [trial for trial in trials if trial.state == "complete"]
+    if not complete:
+        return ""
+    nearest = min(complete, key=lambda trial: sum(max(0.0, excess) for excess in trial.constraints.values()))
+    missed = ", ".join(f"{name} by {excess:.0%}" for name, excess in nearest.constraints.items() if excess > 0)
+    return f"; the nearest is trial {nearest.number}, it misses {missed}"

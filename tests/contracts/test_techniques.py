@@ -1,0 +1,135 @@
+"""What every compression technique keeps to, on every family. A new technique or family is one line here."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
+from phonefit.models.registry import build_network
+from phonefit.models.spec import Architecture
+from phonefit.pipeline.compress import TECHNIQUES, load_technique
+from phonefit.pipeline.compress.cost import multiply_adds, parameters
+from phonefit.pipeline.errors import UnknownNameError
+from phonefit.pipeline.recipe import DecomposeConfig, DistilConfig, PruneConfig, QuantiseConfig, RecoverConfig
+from phonefit.pipeline.train import validation_metrics
+from tests.tiny import ARCHITECTURE, LABELS, PREPROCESS, SIZE, TinyPictures, tiny_context
+
+UNTRAINED = RecoverConfig(epochs=0)
+RECOVERED = RecoverConfig(epochs=1, batch_size=16)
+STEPS = {
+    "prune": PruneConfig(ratio=0.4, recover=UNTRAINED),
+    "decompose": DecomposeConfig(energy=0.6, recover=UNTRAINED),
+    "distil": DistilConfig(epochs=1, batch_size=16),
+    "quantise": QuantiseConfig(),
+}
+SHRINKING = ("prune", "decompose")
+
+
+def family(name, **sizes):
+    return Architecture(family=name, outputs=len(LABELS), height=SIZE, width_pixels=SIZE, **sizes)
+
+
+ARCHITECTURES = {
+    "own factory": ARCHITECTURE,
+    "efficientnet_lite0": family("efficientnet_lite0", width=0.5, depth=0.5),
+    "mobilenet_v2": family("mobilenet_v2", width=0.5, depth=0.5),
+    "resnet18": family("resnet18", width=0.25),
+    "resnet50": family("resnet50", width=0.25, depth=0.5),
+    "vgg11": family("vgg11", width=0.25),
+}
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def checkpoint(request, tmp_path_factory):
+    torch.manual_seed(0)
+    architecture = ARCHITECTURES[request.param]
+    network = build_network(architecture)
+    with torch.no_grad():  # plausible statistics
+        for _ in range(5):
+            network.train()(torch.from_numpy(TinyPictures().inputs("train", 0, 48)))
+    info = CheckpointInfo(
+        architecture=architecture,
+        task="classification",
+        labels=LABELS,
+        preprocess=PREPROCESS,
+        metrics={"accuracy": 0.1},
+    )
+    return Checkpoint.save(tmp_path_factory.mktemp("checkpoint"), network.eval(), info)
+
+
+@pytest.fixture
+def apply(checkpoint, tmp_path):
+    def function(name, source=checkpoint, config=None, folder=None):
+        context = replace(tiny_context(tmp_path), data=TinyPictures(per_side=24))
+        return load_technique(name)(source, config or STEPS[name], context, tmp_path / (folder or name), checkpoint)
+
+    return function
+
+
+def outputs(network):
+    with torch.no_grad():
+        return network(torch.from_numpy(TinyPictures().inputs("test", 0, 8)))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_technique_writes_a_checkpoint_that_stands_for_itself(checkpoint, apply, tmp_path, name, monkeypatch):
+    saved = []
+    original_save = Checkpoint.save.__func__
+    monkeypatch.setattr(Checkpoint, "save", classmethod(lambda *args: (saved.append(args[2]), original_save(*args))[1]))
+    before = Checkpoint(checkpoint.directory).digest, checkpoint.weights_path.read_bytes()
+    result = apply(name)
+    assert (Checkpoint(checkpoint.directory).digest, checkpoint.weights_path.read_bytes()) == before
+
+    again = Checkpoint(result.directory).load()
+    torch.testing.assert_close(outputs(again), outputs(saved[0].eval()))
+    assert result.info.lineage[-1].parent == checkpoint.digest
+    assert result.info.lineage[-1].stage == name
+    assert result.digest != checkpoint.digest
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_twice_the_same_step_gives_the_same_digest(apply, name):
+    config = STEPS[name].model_copy(update={"recover": RECOVERED}) if name in SHRINKING else STEPS[name]
+    assert apply(name, config=config, folder="one").digest == apply(name, config=config, folder="two").digest
+
+
+@pytest.mark.parametrize("name", SHRINKING)
+def test_the_network_gets_smaller_and_its_metrics_are_those_of_the_new_network(checkpoint, apply, tmp_path, name):
+    result = apply(name)
+    small, large = result.load(), checkpoint.load()
+    assert parameters(small) < 0.95 * parameters(large)
+    assert multiply_adds(small, result.info.architecture) < multiply_adds(large, result.info.architecture)
+    context = replace(tiny_context(tmp_path), data=TinyPictures(per_side=24))
+    assert result.info.metrics == validation_metrics(small, context)
+    assert any("parameters" in note for note in result.info.lineage[-1].config["notes"])
+
+
+@pytest.mark.parametrize("second", STEPS)
+@pytest.mark.parametrize("first", STEPS)
+def test_any_two_steps_work_one_after_the_other(apply, first, second):
+    if first == second == "quantise":
+        pytest.skip("a checkpoint carries one quantisation")
+    one = apply(first, folder="one")
+    two = apply(second, source=one, folder="two")
+    assert torch.isfinite(outputs(two.load())).all()
+    assert [step.stage for step in two.info.lineage] == [first, second]
+    assert (two.info.quantisation is not None) == ("quantise" in (first, second))
+    if second in SHRINKING:
+        assert parameters(two.load()) <= parameters(one.load())
+
+
+@pytest.mark.parametrize("name", SHRINKING)
+def test_kept_layers_stay_as_they_are(checkpoint, apply, name):
+    changed = list(apply(name).info.modules)
+    keep = changed[len(changed) // 2]
+    result = apply(name, config=STEPS[name].model_copy(update={"keep": (keep,)}), folder="kept")
+    assert keep not in result.info.modules
+    before, after = checkpoint.load().get_submodule(keep), result.load().get_submodule(keep)
+    assert all(torch.equal(tensor, after.state_dict()[key]) for key, tensor in before.state_dict().items())
+
+
+def test_an_unknown_technique_lists_the_known_ones():
+    with pytest.raises(UnknownNameError, match="unknown technique 'squash'; known: decompose, distil, prune, quantise"):
+        load_technique("squash")
+    assert set(TECHNIQUES) == set(STEPS)

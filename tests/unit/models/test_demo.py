@@ -1,0 +1,24 @@
+"""The packaged demo photographs."""
+
+import sys
+
+import pytest
+
+from phonefit.models.data import SourceConfig, demo, load_data
+from phonefit.models.errors import DataError
+from tests.data_cases import demo_case
+
+
+def test_the_demo_photographs_are_what_the_package_says():
+    data = demo_case(None).load()
+    probabilities = dict(demo._probabilities(demo._folder() / "labels.csv"))
+    assert len(probabilities) == 2624
+    for sample in data.samples:
+        assert data.labels[sample.label] == ("functional" if probabilities[sample.name] < 0.5 else "defective")
+        assert data.read(sample).size == (300, 300)
+
+
+def test_without_the_package_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "elpv_dataset", None)
+    with pytest.raises(DataError, match=r"pip install 'phonefit\[demo\]'"):
+        load_data("demo", SourceConfig())

@@ -1,6 +1,7 @@
 """Two Reports side by side. Figures of unlike devices or settings are refused, never compared."""
 
 import statistics
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from phonefit.device_bench.report import Report
 from phonefit.models.errors import PhonefitError
 from phonefit.models.record import Frozen
 
-Verdict = Literal["faster", "slower", "no clear difference"]
+Outcome = Literal["faster", "slower", "no clear difference"]
 
 # The medians of two runs of the same file were seen to differ by this much, however little the samples of each varied.
 SMALLEST_DIFFERENCE = 0.05
@@ -25,30 +26,54 @@ class UnlikeReportsError(PhonefitError):
     """Two reports whose figures must not be compared."""
 
 
+class Row(Frozen):
+    """One figure of both reports. `ratio` is second / first, so below 1 is less."""
+
+    name: str
+    unit: Literal["ms", "MB"]
+    first_value: float
+    second_value: float
+    ratio: float
+
+    @property
+    def first(self) -> str:
+        """The first value, with its unit, to read."""
+        return f"{self.first_value:.3f} {self.unit}"
+
+    @property
+    def second(self) -> str:
+        """The second value, with its unit, to read."""
+        return f"{self.second_value:.3f} {self.unit}"
+
+
 class Comparison(Frozen):
-    """The second report against the first: each ratio is second / first, so below 1 is less.
+    """The second report against the first.
 
     Attributes:
-        median_ratio: of the median latency.
+        rows: median and p90 latency, load time, peak memory, file size; a figure that is 0 in the first has no row.
+        median_ratio: second / first of the median latency.
         median_ratio_low: lower end of its 95 % confidence interval (bootstrap).
         median_ratio_high: upper end.
-        peak_memory_ratio: None when the first peak is 0.
-        verdict: on latency: the second is faster or slower than the first only when the whole interval is on one side
+        outcome: on latency: the second is faster or slower than the first only when the whole interval is on one side
             of 1 and the medians differ by 5 % at least.
         untrusted: names of those whose own measurement is not to be trusted.
     """
 
     first: str
     second: str
+    rows: tuple[Row, ...]
     median_ratio: float
     median_ratio_low: float
     median_ratio_high: float
-    p90_ratio: float
-    load_ratio: float
-    peak_memory_ratio: float | None
-    bytes_ratio: float
-    verdict: Verdict
+    outcome: Outcome
     untrusted: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in a sentence."""
+        interval = f"median ratio {self.median_ratio:.3f}, 95 % interval {self.median_ratio_low:.3f} to "
+        doubt = f"; not to be trusted: {', '.join(self.untrusted)}" if self.untrusted else ""
+        return f"{self.second}: {self.outcome} ({interval}{self.median_ratio_high:.3f}){doubt}"
 
 
 def compare(first: Report, second: Report) -> Comparison:
@@ -69,23 +94,40 @@ def compare(first: Report, second: Report) -> Comparison:
     before, after = (np.asarray(report.figures["latency"].samples, dtype=np.float64) for report in (first, second))
     low, high = _interval(before, after)
     ratio = statistics.median(after) / statistics.median(before)
-    first_peak = first.peak_memory_bytes()
     return Comparison(
         first=first.model_name,
         second=second.model_name,
+        rows=_rows(first, second),
         median_ratio=ratio,
         median_ratio_low=low,
         median_ratio_high=high,
-        p90_ratio=second.p90_milliseconds() / first.p90_milliseconds(),
-        load_ratio=second.load_milliseconds() / first.load_milliseconds(),
-        peak_memory_ratio=second.peak_memory_bytes() / first_peak if first_peak else None,
-        bytes_ratio=second.model_bytes / first.model_bytes,
-        verdict=_verdict(ratio, low, high),
+        outcome=_outcome(ratio, low, high),
         untrusted=tuple(report.model_name for report in (first, second) if not report.trusted),
     )
 
 
-def _verdict(ratio: float, low: float, high: float) -> Verdict:
+def _rows(first: Report, second: Report) -> tuple[Row, ...]:
+    figures: tuple[tuple[str, Literal["ms", "MB"], Callable[[Report], float]], ...] = (
+        ("latency, median", "ms", Report.median_milliseconds),
+        ("latency, p90", "ms", Report.p90_milliseconds),
+        ("load", "ms", Report.load_milliseconds),
+        ("peak memory", "MB", lambda report: report.peak_memory_bytes() / 1e6),
+        ("file size", "MB", lambda report: report.model_bytes / 1e6),
+    )
+    return tuple(
+        Row(
+            name=name,
+            unit=unit,
+            first_value=value(first),
+            second_value=value(second),
+            ratio=value(second) / value(first),
+        )
+        for name, unit, value in figures
+        if value(first)
+    )
+
+
+def _outcome(ratio: float, low: float, high: float) -> Outcome:
     if high < 1 and ratio <= 1 - SMALLEST_DIFFERENCE:
         return "faster"
     if low > 1 and ratio >= 1 + SMALLEST_DIFFERENCE:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from phonefit.device_bench.device import Device
+from phonefit.device_bench.device import Device, DeviceInfo
 from phonefit.models.errors import UnknownNameError
 
 
@@ -40,3 +40,8 @@ def open_device(name: str) -> Device:
     if name not in DEVICES:
         raise UnknownNameError("device", name, DEVICES)
     return DEVICES[name].open()
+
+
+def list_devices() -> dict[str, DeviceInfo]:
+    """The devices that can be measured on now, by the name that `open_device` takes."""
+    return {name: kind.open().info() for name, kind in DEVICES.items()}

@@ -11,7 +11,7 @@ MINIMUM_SAMPLES = 10
 # Standard deviation over mean; pyperf calls a benchmark unstable above the same 10 %.
 LARGEST_VARIATION = 0.10
 # Median of the last third against that of the first. At 50 samples that vary as much as is allowed, chance alone gives
-# more than this in one of thirty measurements; the rest is heating, throttling or other work.
+# more than this in one of fifty measurements; the rest is heating, throttling or other work.
 LARGEST_DRIFT = 0.10
 # The last warm-up against the median: one sample is noisy, half as much again is caches and pools still filling.
 LARGEST_WARMUP_EXCESS = 1.5

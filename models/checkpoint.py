@@ -69,34 +69,43 @@ class Checkpoint:
             FileFormatError: the weights are missing or are not the ones that model.json describes.
             ModelError: the architecture cannot be built or the weights do not fit.
         """
+        from torch.random import fork_rng
+
         from phonefit.models.module_table import apply_module_table
         from phonefit.models.registry import build_network
         from phonefit.models.weights import load_safetensors, load_strictly
 
+        info = self.info
         if not self.weights_path.is_file():
-            raise FileFormatError(f"{self.weights_path}: missing; the checkpoint is incomplete, delete it and run again")
-        if file_digest(self.weights_path) != self.info.weights_sha256:
-            raise FileFormatError(f"{self.weights_path}: does not match {INFO_FILE}; delete the checkpoint and run again")
-        network = build_network(self.info.architecture)
-        apply_module_table(network, self.info.modules)
+            raise FileFormatError(
+                f"{self.weights_path}: missing; the checkpoint is incomplete, delete it and run again"
+            )
+        if file_digest(self.weights_path) != info.weights_sha256:
+            raise FileFormatError(
+                f"{self.weights_path}: does not match {INFO_FILE}; delete the checkpoint and run again"
+            )
+        with fork_rng(devices=[]):  # building draws random weights: loading must not move a person's random state
+            network = build_network(info.architecture)
+        apply_module_table(network, info.modules)
         load_strictly(network, load_safetensors(self.weights_path), str(self.weights_path))
         return network.eval()
 
     @classmethod
     def save(cls, directory: Path, network: "nn.Module", info: CheckpointInfo) -> Self:
-        """Write `network` into `directory` (made if missing). `info.modules` and `info.weights_sha256` are computed here.
+        """Write `network` into `directory` (made if missing). The same network and info give the same bytes.
 
-        The same network and info give the same bytes.
+        `info.modules` and `info.weights_sha256` are computed here.
         """
+        from torch.random import fork_rng
+
         from phonefit.models.module_table import module_table
         from phonefit.models.registry import build_network
         from phonefit.models.weights import save_safetensors
 
         directory.mkdir(parents=True, exist_ok=True)
         save_safetensors(directory / WEIGHTS_FILE, network)
-        table = module_table(network, build_network(info.architecture))
-        complete = info.model_copy(
-            update={"modules": table, "weights_sha256": file_digest(directory / WEIGHTS_FILE)}
-        )
+        with fork_rng(devices=[]):
+            table = module_table(network, build_network(info.architecture))
+        complete = info.model_copy(update={"modules": table, "weights_sha256": file_digest(directory / WEIGHTS_FILE)})
         complete.save(directory / INFO_FILE)
         return cls(directory)

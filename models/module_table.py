@@ -19,11 +19,18 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "Conv2d": (
         "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode",
     ),
+    "ConvTranspose2d": (
+        "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "groups", "dilation",
+        "padding_mode",
+    ),
     "Linear": ("in_features", "out_features"),
-    "BatchNorm2d": ("num_features", "eps", "momentum"),
+    "BatchNorm1d": ("num_features", "eps", "momentum", "affine", "track_running_stats"),
+    "BatchNorm2d": ("num_features", "eps", "momentum", "affine", "track_running_stats"),
+    "PReLU": ("num_parameters",),
     "Identity": (),
 }  # fmt: skip
 CONTAINER = "Sequential"
+HAVE_BIAS = ("Conv2d", "ConvTranspose2d", "Linear")  # takes `bias`, a flag, and holds a tensor of that name
 
 
 class ModuleEntry(Frozen):
@@ -34,21 +41,33 @@ class ModuleEntry(Frozen):
     children: tuple["ModuleEntry", ...] = ()
 
 
+def _is_recordable(module: "nn.Module") -> bool:
+    """True for the classes of torch itself, not for a person's class of the same name."""
+    from torch import nn
+
+    name = type(module).__name__
+    return (name in CLASSES or name == CONTAINER) and type(module) is getattr(nn, name)
+
+
 def _describe(module: "nn.Module", path: str) -> ModuleEntry:
     name = type(module).__name__
-    if name == CONTAINER:
-        children = tuple(_describe(child, f"{path}.{key}") for key, child in module.named_children())
-        return ModuleEntry(class_name=name, children=children)
-    if name not in CLASSES:
+    if not _is_recordable(module):
         raise ModelError(
-            f"module {path} is a {name}, which a checkpoint cannot record; a changed layer must be one of "
+            f"module {path} is a {name}, which a checkpoint cannot record; a changed layer must be one of torch.nn's "
             f"{', '.join([*CLASSES, CONTAINER])}"
         )
+    if name == CONTAINER:
+        named = list(module.named_children())
+        if [key for key, _ in named] != [str(index) for index in range(len(named))]:
+            raise ModelError(
+                f"module {path} is a Sequential with names {[key for key, _ in named]}; make it without names"
+            )
+        return ModuleEntry(class_name=name, children=tuple(_describe(child, f"{path}.{key}") for key, child in named))
     arguments: dict[str, JsonValue] = {}
     for key in CLASSES[name]:
         value = getattr(module, key)
         arguments[key] = list(value) if isinstance(value, tuple) else value
-    if name in ("Conv2d", "Linear"):
+    if name in HAVE_BIAS:
         arguments["bias"] = module.bias is not None
     return ModuleEntry(class_name=name, arguments=arguments)
 
@@ -81,20 +100,29 @@ def module_table(network: "nn.Module", fresh: "nn.Module") -> dict[str, ModuleEn
 
 def _compare(ours: "nn.Module", fresh: "nn.Module", path: str, table: dict[str, ModuleEntry]) -> None:
     fresh_children, our_children = dict(fresh.named_children()), dict(ours.named_children())
-    if not fresh_children:  # a leaf of the fresh build: it may have been replaced by a leaf or by a Sequential
-        if type(fresh).__name__ not in CLASSES and type(ours) is type(fresh):
-            return
+    if not fresh_children and (type(ours) is not type(fresh) or _is_recordable(fresh)):
+        # A leaf of the fresh build: it may have been changed, or replaced by another leaf or by a Sequential.
         entry = _describe(ours, path)
-        if type(fresh).__name__ not in CLASSES or entry != _describe(fresh, path):
+        if type(ours) is not type(fresh) or entry != _describe(fresh, path):
             table[path] = entry
         return
     if our_children.keys() != fresh_children.keys():
         raise ModelError(
-            f"module {path or '(root)'} has children {sorted(our_children)}, a fresh build has {sorted(fresh_children)}; "
-            "a checkpoint can record replaced leaf modules only"
+            f"module {path or '(root)'} has children {sorted(our_children)}, a fresh build has "
+            f"{sorted(fresh_children)}; a checkpoint can record replaced leaf modules only"
+        )
+    if _own_shapes(ours) != _own_shapes(fresh):
+        raise ModelError(
+            f"module {path or '(root)'}, a {type(ours).__name__}, has tensors {_own_shapes(ours)}, a fresh build has "
+            f"{_own_shapes(fresh)}; a checkpoint can record changed layers of torch.nn's {', '.join(CLASSES)} only"
         )
     for name, child in our_children.items():
         _compare(child, fresh_children[name], f"{path}.{name}" if path else name, table)
+
+
+def _own_shapes(module: "nn.Module") -> dict[str, tuple[int, ...]]:
+    tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return {name: tuple(tensor.shape) for name, tensor in tensors}
 
 
 def apply_module_table(network: "nn.Module", table: Mapping[str, ModuleEntry]) -> None:

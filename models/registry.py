@@ -1,6 +1,8 @@
 """Model families by name, and building a network from its description."""
 
 import importlib
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phonefit.models.errors import ModelError, UnknownNameError
@@ -11,8 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS: dict[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (*efficientnet_lite.SPECS, mobilenet_v2.SPEC, *resnet.SPECS, *vgg.SPECS)
+    spec.name: spec for spec in (*efficientnet_lite.SPECS, mobilenet_v2.SPEC, *resnet.SPECS, *vgg.SPECS)
 }
 
 
@@ -46,26 +47,66 @@ def build_network(architecture: Architecture) -> "nn.Module":
     return spec.build(architecture)
 
 
+def check_network(network: "nn.Module", architecture: Architecture) -> None:
+    """Run one blank picture through the network, so that a wrong size shows before any training.
+
+    The network is left in eval mode.
+
+    Raises:
+        ModelError: the input size cannot be taken, or the output is not float [1, outputs].
+    """
+    import torch
+
+    name = architecture.family or architecture.factory
+    size = f"{architecture.height}x{architecture.width_pixels}"
+    device = next((parameter.device for parameter in network.parameters()), None)
+    picture = torch.zeros(1, 3, architecture.height, architecture.width_pixels, device=device)
+    try:
+        with torch.no_grad():
+            outputs = network.eval()(picture)
+    except Exception as error:
+        raise ModelError(
+            f"{name} cannot take inputs of {size} pixels: {_reason(error)}; change data.input or the model"
+        ) from error
+    if not isinstance(outputs, torch.Tensor) or not outputs.is_floating_point():
+        raise ModelError(f"{name} returned a {type(outputs).__name__}, expected one tensor of floats")
+    if tuple(outputs.shape) != (1, architecture.outputs):
+        raise ModelError(
+            f"{name} gives {list(outputs.shape)} for one picture of {size} pixels, expected "
+            f"[1, {architecture.outputs}]: one row a picture, one column an output"
+        )
+
+
 def _call_factory(factory: str, architecture: Architecture) -> "nn.Module":
     from torch import nn
 
     module_name, _, function_name = factory.partition(":")
     if not module_name or not function_name:
         raise ModelError(f"factory {factory!r} is not of the form package.module:function")
+    # A person's code lives in the current folder, which an installed command, unlike `python -m`, has not on its path.
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise ModelError(
-            f"factory {factory!r} cannot be imported: {error}; run from the folder that holds {module_name.split('.')[0]}, "
-            "or put it on PYTHONPATH"
+            f"factory {factory!r} cannot be imported: {_reason(error)}; run from the folder that holds "
+            f"{module_name.partition('.')[0]}, or put that folder on PYTHONPATH"
         ) from error
     try:
         network = function(outputs=architecture.outputs, **architecture.arguments)
-    except Exception as error:  # a person's code may raise anything
+    except Exception as error:
         raise ModelError(
             f"factory {factory!r} failed with outputs={architecture.outputs} and {dict(architecture.arguments)}: "
-            f"{type(error).__name__}: {error}"
+            f"{_reason(error)}"
         ) from error
     if not isinstance(network, nn.Module):
         raise ModelError(f"factory {factory!r} returned a {type(network).__name__}, expected a torch.nn.Module")
     return network
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -51,7 +51,7 @@ class Preprocess(Frozen):
 class HeadOptions(Frozen):
     """The part of a model that belongs to the task: hidden layer sizes, then the output layer."""
 
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = ()
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
 
 

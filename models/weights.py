@@ -1,7 +1,6 @@
 """Reading and writing weights: safetensors and weights-only .pt files, never a pickle that runs code."""
 
-import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -9,6 +8,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, load, nn
 
 from phonefit.models.errors import FileFormatError, ModelError
+from phonefit.models.registry import MODELS, model_spec
+from phonefit.models.spec import Architecture
+
+HEAD = "head"  # the module of every registered family that belongs to the task
 
 
 def save_safetensors(path: Path, network: nn.Module) -> None:
@@ -43,7 +46,9 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
         return load_safetensors(path)
     try:
         content = load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be read ({error})") from None
+    except Exception as error:  # torch raises whatever the broken bytes lead to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileFormatError(
             f"{path}: not a weights-only file: it could run code when read, so it is refused ({reason}). "
@@ -52,10 +57,63 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    tensors = (
+        {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, dict)
+        else {}
+    )
     if not tensors:
         raise FileFormatError(f"{path}: holds no tensors by name; save model.state_dict()")
     return tensors
+
+
+def initialise(network: nn.Module, architecture: Architecture, weights: str) -> str:
+    """Load what a new network starts from: "random", "pretrained" (packaged weights) or the path of a weights file.
+
+    A head of another size than the weights' starts anew. Pretrained weights also go into a network of another depth or
+    width, as far as layers keep their shape; a person's own file must fit in all but the head.
+
+    Returns:
+        One sentence on what was loaded.
+
+    Raises:
+        UnknownNameError: the family is not registered.
+        ModelError: no packaged weights for this model, or weights that do not fit.
+        FileFormatError: the file cannot be read safely.
+    """
+    if weights == "random":
+        return "random weights: trained from scratch"
+    if weights == "pretrained":
+        return _load_pretrained(network, architecture)
+    state = load_weights_file(Path(weights))
+    replaced = load_adapted(network, state, weights, None if architecture.family is None else HEAD)
+    return _sentence(network, set(network.state_dict()) - set(replaced), weights, bool(replaced))
+
+
+def _load_pretrained(network: nn.Module, architecture: Architecture) -> str:
+    spec = None if architecture.family is None else model_spec(architecture.family)
+    if spec is None or spec.pretrained is None:
+        packaged = ", ".join(name for name, known in MODELS.items() if known.pretrained is not None)
+        raise ModelError(
+            f"no packaged weights for {architecture.factory or architecture.family}; packaged: {packaged}. Give the "
+            "path of a .safetensors or weights-only .pt file as weights, or use random"
+        )
+    origin = f"{spec.pretrained.package} ({spec.pretrained.published})"
+    state = spec.pretrained.adapt(load_weights_file(spec.pretrained.locate()), network)
+    if architecture.depth == 1 and architecture.width == 1:
+        replaced = load_adapted(network, state, origin, HEAD)
+        return _sentence(network, set(network.state_dict()) - set(replaced), origin, bool(replaced))
+    loaded = load_matching(network, state)
+    return _sentence(network, loaded, origin, not any(name.startswith(f"{HEAD}.") for name in loaded))
+
+
+def _sentence(network: nn.Module, loaded: Collection[str], origin: str, new_head: bool) -> str:
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    share = sum(size for name, size in sizes.items() if name in loaded) / max(1, sum(sizes.values()))
+    sentence = f"{share:.0%} of the parameters from {origin}"
+    if new_head:
+        sentence += ", the head is new"
+    return sentence if share >= 0.5 else sentence + "; less than half fits, so this is trained from scratch"
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
@@ -70,45 +128,50 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], origin: str) 
     network.load_state_dict(dict(state))
 
 
-def load_adapted(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> tuple[str, ...]:
-    """Load a person's weights into a network with a new output layer.
+def load_adapted(
+    network: nn.Module, state: Mapping[str, Tensor], origin: str, head: str | None = None
+) -> tuple[str, ...]:
+    """Load weights into a network with another head.
 
-    Everything must match but the last layer with weights, which is left as initialised where its shape differs.
+    Everything must match but the module `head` (by default the last layer with weights). Where anything in the head
+    differs, all of it is left as initialised: half a head is worth nothing.
 
     Returns:
-        Names of the tensors that were left as initialised.
+        Names of the network's tensors that were left as initialised.
 
     Raises:
         ModelError: anything else does not match.
     """
-    last = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1:]
+    if head is None:
+        layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+        head = layers[-1] if layers else ""
     problems = _mismatches(network, state)
-    replaced = tuple(name for name in problems if last and name.rpartition(".")[0] == last[0])
-    rest = {name: problem for name, problem in problems.items() if name not in replaced}
+    inside = [name for name in problems if name.startswith(f"{head}.")]
+    rest = {name: problem for name, problem in problems.items() if name not in inside}
     if rest:
         raise ModelError(_explain(origin, rest))
-    network.load_state_dict({name: tensor for name, tensor in state.items() if name not in replaced}, strict=False)
+    own = network.state_dict()
+    replaced = tuple(name for name in own if name.startswith(f"{head}.")) if inside else ()
+    network.load_state_dict({name: state[name] for name in own if name not in replaced}, strict=False)
     return replaced
 
 
-def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> float:
+def load_matching(network: nn.Module, state: Mapping[str, Tensor]) -> frozenset[str]:
     """Load the tensors whose name and shape match: pretrained weights into a network of another depth or width.
 
     Returns:
-        Share of the network's parameters that were loaded, 0..1.
+        Names of the tensors that were loaded.
     """
     problems = _mismatches(network, state)
     matching = {name: tensor for name, tensor in state.items() if name not in problems}
     network.load_state_dict(matching, strict=False)
-    parameters = dict(network.named_parameters())
-    loaded = sum(tensor.numel() for name, tensor in parameters.items() if name in matching)
-    return loaded / max(1, sum(tensor.numel() for tensor in parameters.values()))
+    return frozenset(matching)
 
 
 def _mismatches(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
     own = network.state_dict()
-    problems = {name: "missing from the file" for name in own.keys() - state.keys()}
-    problems |= {name: "not in the model" for name in state.keys() - own.keys()}
+    problems = dict.fromkeys(own.keys() - state.keys(), "missing from the file")
+    problems |= dict.fromkeys(state.keys() - own.keys(), "not in the model")
     for name in own.keys() & state.keys():
         if own[name].shape != state[name].shape:
             problems[name] = f"{tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the model"

@@ -242,7 +242,7 @@ def models(as_json: JsonOption = False) -> None:
 @app.command(epilog="Example: phonefit devices")
 def devices(as_json: JsonOption = False) -> None:
     """List the devices that can be measured on now."""
-    from phonefit.device_bench.bench import list_devices
+    from phonefit.device_bench.devices import list_devices
     from phonefit.pipeline.tables import devices_table
 
     found = list_devices()

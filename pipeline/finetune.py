@@ -11,7 +11,8 @@ from phonefit.models.artifact import Lineage
 from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
 from phonefit.models.errors import FileFormatError, ModelError
 from phonefit.models.record import digest_of, file_digest
-from phonefit.models.registry import build_network, check_network, initialise, model_spec
+from phonefit.models.registry import build_network, check_network, model_spec
+from phonefit.models.weights import initialise
 from phonefit.models.spec import Architecture, Preprocess
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.recipe import ModelConfig, Recipe

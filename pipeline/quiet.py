@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -44,6 +45,7 @@ def captured_output(log: Path, title: str = "output") -> Iterator[None]:
         restore.enter_context(redirect_stdout(out))
         restore.enter_context(redirect_stderr(err))
         restore.enter_context(_root_logger_to(err))
+        restore.enter_context(_warnings_to(err))
         restore.callback(_flush)  # runs first: what is buffered still belongs to the log
         yield
 
@@ -65,6 +67,25 @@ def _root_logger_to(stream: TextIO) -> Iterator[None]:
     finally:
         root.handlers = handlers
         root.setLevel(level)
+
+
+@contextmanager
+def _warnings_to(stream: TextIO) -> Iterator[None]:
+    """Show warnings on `stream`, also where a test runner or logging collects them."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        stream.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _flush() -> None:

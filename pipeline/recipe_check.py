@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from phonefit.device_bench.devices import DEVICES
 from phonefit.models.artifact import Runtime
 from phonefit.models.registry import MODELS
 from phonefit.models.tasks import TASKS
@@ -95,6 +96,9 @@ def _references(recipe: Recipe) -> Iterator[Problem]:
     """Names, files and sizes that the recipe refers to."""
     if recipe.task not in TASKS:
         yield Problem(("task",), f"unknown task {recipe.task!r}{suggest(recipe.task, TASKS)}")
+    if recipe.bench.device not in DEVICES:
+        text = f"unknown device {recipe.bench.device!r}{suggest(recipe.bench.device, DEVICES)}"
+        yield Problem(("bench", "device"), text)
     yield from _model_references(recipe.model)
     yield from _data_references(recipe.data)
     yield from _size_problems(recipe)
@@ -110,8 +114,6 @@ def _references(recipe: Recipe) -> Iterator[Problem]:
 def _model_references(model: ModelConfig) -> Iterator[Problem]:
     if model.family is not None and model.family not in MODELS:
         yield Problem(("model", "family"), f"unknown family {model.family!r}{suggest(model.family, MODELS)}")
-    if any(size < 1 for size in model.head.hidden):
-        yield Problem(("model", "head", "hidden"), f"{list(model.head.hidden)}: every layer needs at least 1 unit")
     if model.weights == "pretrained":
         spec = MODELS.get(model.family or "")
         if spec is not None and spec.pretrained is None:

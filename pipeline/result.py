@@ -16,7 +16,7 @@ class Parity(Frozen):
     """How close a converted file is to its parent, on real samples.
 
     Attributes:
-        cosine: smallest cosine similarity of a sample's outputs.
+        cosine: cosine similarity of all samples' outputs, taken as one vector.
         snr_db: signal to noise ratio over all outputs, in dB; None when there is no noise at all.
         agreement: share of samples with the same decision.
     """

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phonefit.device_bench.bench import open_device
+from phonefit.device_bench.devices import open_device
 from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.record import digest_of

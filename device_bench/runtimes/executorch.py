@@ -145,7 +145,7 @@ def _set_threads(binding: Any, threads: int) -> None:
 def _spec(path: Path, method: str, side: str, place: int, meta: Any) -> TensorSpec:
     try:
         info = meta.input_tensor_meta(place) if side == "input" else meta.output_tensor_meta(place)
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         raise DeviceError(f"{path}: {side} {place} of {method!r} is no tensor ({_explain(error)})") from None
     if info.dtype() not in _DTYPES:
         raise DeviceError(f"{path}: {side} {place} of {method!r} has scalar type {info.dtype()}, which numpy lacks")
@@ -153,7 +153,7 @@ def _spec(path: Path, method: str, side: str, place: int, meta: Any) -> TensorSp
     return TensorSpec(name=f"{side}_{place}", shape=tuple(info.sizes()), dtype=_DTYPES[info.dtype()])
 
 
-def _explain(error: RuntimeError) -> str:
+def _explain(error: Exception) -> str:
     code = re.search(r"0x:?([0-9a-fA-F]+)", str(error))
     reason = _REASONS.get(int(code[1], 16)) if code else None
     return f"{reason} ({error})" if reason else str(error)

@@ -35,7 +35,7 @@ def strided(size: Size, stride: int) -> Size:
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one axis of `size` pixels, as TensorFlow's SAME padding puts them: the odd one goes after."""
+    """Zeros before and after one axis of `size` pixels in TensorFlow's SAME padding: the odd one goes after."""
     total = max(0, (math.ceil(size / stride) - 1) * stride + kernel - size)
     return total // 2, total - total // 2
 
@@ -135,7 +135,9 @@ class Classifier(nn.Module):
     Pooling to one value per channel makes the head's size independent of the input's, and safe to prune.
     """
 
-    def __init__(self, features: nn.Module, channels: int, options: HeadOptions, outputs: int, activation: type[nn.Module]) -> None:
+    def __init__(
+        self, features: nn.Module, channels: int, options: HeadOptions, outputs: int, activation: type[nn.Module]
+    ) -> None:
         super().__init__()
         self.features = features
         self.pool = nn.AdaptiveAvgPool2d(1)

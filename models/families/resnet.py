@@ -39,10 +39,10 @@ def _build(stage_blocks: tuple[int, ...], bottleneck: bool, architecture: Archit
         for block in range(scale_blocks(stage_blocks[stage], architecture.depth)):
             stride = 2 if block == 0 and stage > 0 else 1
             if bottleneck:
-                body = (ConvNorm(channels, inner, 1), ConvNorm(inner, inner, 3, stride))
+                body = [ConvNorm(channels, inner, 1), ConvNorm(inner, inner, 3, stride)]
                 last = ConvNorm(inner, outputs, 1, activation=None)
             else:
-                body = (ConvNorm(channels, inner, 3, stride),)
+                body = [ConvNorm(channels, inner, 3, stride)]
                 last = ConvNorm(inner, outputs, 3, activation=None)
             changes = stride != 1 or channels != outputs
             shortcut = ConvNorm(channels, outputs, 1, stride, activation=None) if changes else nn.Identity()

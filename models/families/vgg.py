@@ -1,8 +1,8 @@
 """VGG 11 and 16 with batch normalisation (arXiv 1409.1556).
 
 The head differs from the paper's: global average pooling, then the head of the recipe. The original flattens 7x7x512
-values into two layers of 4096, 120 million parameters of 133 (VGG 11), which no phone wants, which tie the network to 224 pixels, and
-which add little accuracy over pooling.
+values into two layers of 4096: 124 of VGG 11's 133 million parameters, which no phone wants and which tie the network
+to 224 pixels.
 """
 
 from functools import partial

@@ -49,12 +49,12 @@ def decompose(
         ModelError: the network no longer runs.
         TrainingError: the recovery diverges.
     """
-    network = checkpoint.load()
+    network, architecture = checkpoint.load(), checkpoint.info.architecture
     check_layers(network, config.keep, "decompose: keep")
     with deterministic(context, "decompose"):
-        notes = decompose_layers(network, config, layer_costs(network, checkpoint.info.architecture))
-    check_runs(network, checkpoint.info.architecture, "decompose")
-    notes.insert(0, cost_note(checkpoint.load(), network, checkpoint))
+        notes = decompose_layers(network, config, layer_costs(network, architecture))
+        check_runs(network, architecture, "decompose")
+        notes.insert(0, cost_note(checkpoint.load(), network, architecture))
     return train_and_save(network, checkpoint, config, config.recover, context, destination, parent, notes, resume)
 
 

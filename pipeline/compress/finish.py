@@ -7,6 +7,7 @@ from torch import nn
 
 from phonefit.models.artifact import Lineage
 from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.spec import Architecture
 from phonefit.pipeline.compress.cost import multiply_adds, parameters
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.recipe import DecomposeConfig, DistilConfig, PruneConfig, RecoverConfig
@@ -48,9 +49,8 @@ def train_and_save(
     return Checkpoint.save(destination, network, info)
 
 
-def cost_note(before: nn.Module, after: nn.Module, checkpoint: Checkpoint) -> str:
+def cost_note(before: nn.Module, after: nn.Module, architecture: Architecture) -> str:
     """Parameters and multiply-adds before and after, as a sentence."""
-    architecture = checkpoint.info.architecture
     old, new = parameters(before), parameters(after)
     old_work, new_work = multiply_adds(before, architecture), multiply_adds(after, architecture)
     return (

@@ -63,11 +63,11 @@ def prune(
         ModelError: the network cannot be traced.
         TrainingError: the recovery diverges.
     """
-    original = checkpoint.load()
+    original, architecture = checkpoint.load(), checkpoint.info.architecture
     check_layers(original, config.keep, "prune: keep")
     with deterministic(context, "prune"):
-        network, notes = prune_channels(original, config, checkpoint.info.architecture)
-    notes.insert(0, cost_note(original, network, checkpoint))
+        network, notes = prune_channels(original, config, architecture)
+        notes.insert(0, cost_note(original, network, architecture))
     return train_and_save(network, checkpoint, config, config.recover, context, destination, parent, notes, resume)
 
 

@@ -79,9 +79,10 @@ def _quantised(model: "ModelProto", quantisation: Quantisation, samples: Floats)
             return None if sample is None else {INPUT: sample}
 
     with TemporaryDirectory(prefix="phonefit-") as folder:
-        prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "quantised.onnx")
+        exported, prepared, quantised = (Path(folder, f"{step}.onnx") for step in ("exported", "prepared", "quantised"))
+        onnx.save(model, str(exported))
         # symbolic shapes are for dynamic ones; ours are static
-        quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+        quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared),
             str(quantised),

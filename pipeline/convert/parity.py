@@ -21,7 +21,8 @@ from phonefit.pipeline.result import Parity
 def parity(reference: Floats, converted: Floats, task: Task) -> Parity:
     """Compare outputs of the same samples.
 
-    cosine: the smallest of a . b / (|a| |b|) over the samples; 1 where both are zero.
+    cosine: a . b / (|a| |b|) of all outputs as one vector; 1 where both are zero. Not the worst sample's: the few
+    logits of an undecided sample are near zero, and their direction is noise.
     snr_db: 10 log10(sum of reference^2 / sum of (reference - converted)^2), over all samples.
     agreement: share of samples with the same decision.
 
@@ -43,13 +44,13 @@ def parity(reference: Floats, converted: Floats, task: Task) -> Parity:
             "finite; the conversion broke the model"
         )
     ours, theirs = reference.astype(np.float64), converted.astype(np.float64)
-    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    both_zero = ~ours.any(axis=1) & ~theirs.any(axis=1)
-    cosines = np.where(both_zero, 1.0, (ours * theirs).sum(axis=1) / np.where(lengths > 0, lengths, 1.0))
+    lengths = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+    both_zero = not ours.any() and not theirs.any()
+    cosine = float((ours * theirs).sum()) / lengths if lengths > 0 else float(both_zero)
     signal, noise = float((ours**2).sum()), float(((ours - theirs) ** 2).sum())
     return Parity(
         samples=len(ours),
-        cosine=float(np.clip(cosines.min(), -1, 1)),
+        cosine=min(1.0, max(-1.0, cosine)),
         snr_db=10 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise)) if noise > 0 else None,
         agreement=float((task.decisions(reference) == task.decisions(converted)).mean()),
     )

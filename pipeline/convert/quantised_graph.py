@@ -85,6 +85,26 @@ def annotate_clamped(graph: "GraphModule", config: Any, wanted: NodeFilter) -> N
         clamp.meta[_ANNOTATION] = QuantizationAnnotation(output_qspec=config.output_activation, _annotated=True)
 
 
+def annotate_arithmetic(graph: "GraphModule", config: Any, wanted: NodeFilter) -> None:
+    """Annotate additions and multiplications one by one, each together with the clamp after it, if there is one.
+
+    LiteRT's quantiser looks at groups of connected additions and annotates the last of each group only: in a stage of
+    residual blocks the others would stay in float between a dequantise and a quantise operator.
+    """
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+
+    for node in graph.graph.nodes:
+        if node.op != "call_function" or node.target not in (_aten.add.Tensor, _aten.mul.Tensor) or not wanted(node):
+            continue
+        specs = dict.fromkeys(node.all_input_nodes, config.input_activation)
+        users = list(node.users)
+        clamped = len(users) == 1 and users[0].target in _CLAMPS and wanted(users[0])
+        output = None if clamped else config.output_activation
+        node.meta[_ANNOTATION] = QuantizationAnnotation(input_qspec_map=specs, output_qspec=output, _annotated=True)
+        if clamped:
+            users[0].meta[_ANNOTATION] = QuantizationAnnotation(output_qspec=config.output_activation, _annotated=True)
+
+
 def annotate_padding(graph: "GraphModule") -> None:
     """Let zero padding keep the range of its input; zero is exact in every affine int8 range."""
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec

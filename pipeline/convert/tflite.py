@@ -13,6 +13,7 @@ from phonefit.pipeline.convert.describe import describe, input_shape
 from phonefit.pipeline.convert.graph import ChannelsLast, exported_graph
 from phonefit.pipeline.convert.quantised_graph import (
     NodeFilter,
+    annotate_arithmetic,
     annotate_clamped,
     annotate_padding,
     check_float_layers,
@@ -69,10 +70,11 @@ def _quantizer(quantisation: Quantisation) -> Any:
     wanted = quantised_nodes(quantisation.float_layers)
 
     class IntegerQuantizer(PT2EQuantizer):  # type: ignore[misc]
-        """LiteRT's quantiser, with int8 padding, exceptions by layer, and one range for a layer and its ReLU6."""
+        """LiteRT's quantiser, with int8 padding and additions, exceptions by layer, and ranges after ReLU6."""
 
         def annotate(self, model: "GraphModule") -> "GraphModule":
             annotate_clamped(model, config, wanted)
+            annotate_arithmetic(model, config, wanted)
             annotated: GraphModule = super().annotate(model)
             annotate_padding(annotated)
             return annotated

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from phonefit.device_bench.device import MeasurementError
 from phonefit.pipeline.recipe import BudgetConfig, Objective
 from phonefit.pipeline.result import FileResult, TrialResult
@@ -14,18 +16,17 @@ LIMITS = ("ram", "peak_memory", "file_size", "latency_p90_ms", "quality_drop")
 
 @dataclass(frozen=True)
 class Outcome:
-    """Attributes:
-    values: in the order of the objectives.
-    constraints: limit -> excess as a share of it; 0 where the limit is met.
+    """What the study is told.
+
+    Attributes:
+        values: in the order of the objectives.
+        constraints: limit -> excess as a share of it; 0 where the limit is met.
+        notes: the fields of SearchTrial that nothing is learned from: file, trusted, stages, seconds_saved.
     """
 
     values: tuple[float, ...]
     constraints: Mapping[str, float]
-    file: str
-    trusted: bool
-    stages_computed: int
-    stages_reused: int
-    seconds_saved: float
+    notes: Mapping[str, JsonValue]
 
 
 def outcome_of(result: TrialResult, objectives: Sequence[Objective], budget: BudgetConfig) -> Outcome:
@@ -41,11 +42,13 @@ def outcome_of(result: TrialResult, objectives: Sequence[Objective], budget: Bud
     return Outcome(
         values=tuple(_figure(file, name, result.quality_name) for name in objectives),
         constraints=met | missed,
-        file=file.name,
-        trusted=file.report.trusted,
-        stages_computed=len(result.stages) - len(reused),
-        stages_reused=len(reused),
-        seconds_saved=sum(stage.seconds for stage in reused),
+        notes={
+            "file": file.name,
+            "trusted": file.report.trusted,
+            "stages_computed": len(result.stages) - len(reused),
+            "stages_reused": len(reused),
+            "seconds_saved": sum(stage.seconds for stage in reused),
+        },
     )
 
 

@@ -1,6 +1,7 @@
 """What every compression technique keeps to, on every family. A new technique or family is one line here."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -40,6 +41,15 @@ ARCHITECTURES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other on a busy machine cost more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def checkpoint(request, tmp_path_factory):
     torch.manual_seed(0)
@@ -58,11 +68,28 @@ def checkpoint(request, tmp_path_factory):
     return Checkpoint.save(tmp_path_factory.mktemp("checkpoint"), network.eval(), info)
 
 
+def run_step(name, source, config, folder, parent):
+    context = replace(tiny_context(folder), data=TinyPictures(per_side=24))
+    return load_technique(name)(source, config, context, folder / "result", parent)
+
+
 @pytest.fixture
 def apply(checkpoint, tmp_path):
-    def function(name, source=checkpoint, config=None, folder=None):
-        context = replace(tiny_context(tmp_path), data=TinyPictures(per_side=24))
-        return load_technique(name)(source, config or STEPS[name], context, tmp_path / (folder or name), checkpoint)
+    """Applies a step to a checkpoint."""
+
+    def function(name, source=checkpoint, config=None, folder="step"):
+        return run_step(name, source, config or STEPS[name], tmp_path / folder, checkpoint)
+
+    return function
+
+
+@pytest.fixture(scope="module")
+def after(checkpoint, tmp_path_factory):
+    """The checkpoint after a step of STEPS, computed once."""
+
+    @cache
+    def function(name):
+        return run_step(name, checkpoint, STEPS[name], tmp_path_factory.mktemp(name), checkpoint)
 
     return function
 
@@ -95,8 +122,8 @@ def test_twice_the_same_step_gives_the_same_digest(apply, name):
 
 
 @pytest.mark.parametrize("name", SHRINKING)
-def test_the_network_gets_smaller_and_its_metrics_are_those_of_the_new_network(checkpoint, apply, tmp_path, name):
-    result = apply(name)
+def test_the_network_gets_smaller_and_its_metrics_are_those_of_the_new_network(checkpoint, after, tmp_path, name):
+    result = after(name)
     small, large = result.load(), checkpoint.load()
     assert parameters(small) < 0.95 * parameters(large)
     assert multiply_adds(small, result.info.architecture) < multiply_adds(large, result.info.architecture)
@@ -107,11 +134,11 @@ def test_the_network_gets_smaller_and_its_metrics_are_those_of_the_new_network(c
 
 @pytest.mark.parametrize("second", STEPS)
 @pytest.mark.parametrize("first", STEPS)
-def test_any_two_steps_work_one_after_the_other(apply, first, second):
+def test_any_two_steps_work_one_after_the_other(apply, after, first, second):
     if first == second == "quantise":
         pytest.skip("a checkpoint carries one quantisation")
-    one = apply(first, folder="one")
-    two = apply(second, source=one, folder="two")
+    one = after(first)
+    two = apply(second, source=one)
     assert torch.isfinite(outputs(two.load())).all()
     assert [step.stage for step in two.info.lineage] == [first, second]
     assert (two.info.quantisation is not None) == ("quantise" in (first, second))
@@ -120,13 +147,13 @@ def test_any_two_steps_work_one_after_the_other(apply, first, second):
 
 
 @pytest.mark.parametrize("name", SHRINKING)
-def test_kept_layers_stay_as_they_are(checkpoint, apply, name):
-    changed = list(apply(name).info.modules)
+def test_kept_layers_stay_as_they_are(checkpoint, apply, after, name):
+    changed = list(after(name).info.modules)
     keep = changed[len(changed) // 2]
-    result = apply(name, config=STEPS[name].model_copy(update={"keep": (keep,)}), folder="kept")
+    result = apply(name, config=STEPS[name].model_copy(update={"keep": (keep,)}))
     assert keep not in result.info.modules
-    before, after = checkpoint.load().get_submodule(keep), result.load().get_submodule(keep)
-    assert all(torch.equal(tensor, after.state_dict()[key]) for key, tensor in before.state_dict().items())
+    before, kept = checkpoint.load().get_submodule(keep), result.load().get_submodule(keep)
+    assert all(torch.equal(tensor, kept.state_dict()[key]) for key, tensor in before.state_dict().items())
 
 
 def test_an_unknown_technique_lists_the_known_ones():

@@ -1,0 +1,125 @@
+"""What every sampler must do. A new one is tested by being listed in SAMPLERS."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from phonefit.models.errors import UnknownNameError
+from phonefit.pipeline.recipe import Range, SamplerName
+from phonefit.pipeline.search.samplers import SAMPLERS, sampler
+from phonefit.pipeline.search.space import decode, suggest
+
+ROOT = Path(__file__).parents[2]
+SPACE = {
+    "finetune.learning_rate": Range(low=1e-4, high=1e-1, log=True),
+    "finetune.weight_decay": Range(low=0.0, high=0.1, step=0.02),
+    "finetune.epochs": Range(low=1, high=8, integer=True),
+    "finetune.flip": ("none", "horizontal", "both"),
+    "convert.runtimes": (["executorch"], ["tflite"], ["onnx"]),
+}
+
+every_sampler = pytest.mark.parametrize("name", SAMPLERS)
+
+
+def new_study(objectives=1, storage=None):
+    directions = ["maximize", "minimize", "minimize"][:objectives]
+    return optuna.create_study(
+        directions=directions, storage=storage, study_name="contract", load_if_exists=storage is not None
+    )
+
+
+def go_on(study, name, trials, seed=0, constrained=False):
+    """Ask and tell `trials` times as the search does: a new sampler for each trial. Returns the points."""
+    tried = []
+    for place in range(len(study.trials), len(study.trials) + trials):
+        study.sampler = SAMPLERS[name](seed * 1000 + place, SPACE)
+        trial = study.ask()
+        values = suggest(trial, SPACE)
+        tried.append(values)
+        if constrained:
+            trial.set_constraint("latency_p90_ms", values["finetune.epochs"] / 5 - 1)
+            trial.set_constraint("file_size", 0.0)
+        quality = -abs(values["finetune.epochs"] - 6) - abs(values["finetune.learning_rate"] - 0.01)
+        study.tell(trial, [quality, values["finetune.epochs"], 1.0][: len(study.directions)])
+    return tried
+
+
+@every_sampler
+def test_the_seed_decides(name):
+    first, same, other = (go_on(new_study(), name, 15, seed) for seed in (0, 0, 1))
+    assert first == same
+    assert first != other
+
+
+@every_sampler
+def test_every_value_is_inside_the_space(name):
+    for point in go_on(new_study(), name, 30):
+        assert set(point) == set(SPACE)
+        assert 1e-4 <= point["finetune.learning_rate"] <= 1e-1
+        assert round(point["finetune.weight_decay"] / 0.02, 6).is_integer()
+        assert point["finetune.epochs"] in range(1, 9)
+        assert isinstance(point["finetune.epochs"], int)
+        assert point["finetune.flip"] in SPACE["finetune.flip"]
+        assert point["convert.runtimes"] in SPACE["convert.runtimes"]
+
+
+@every_sampler
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_constraints_and_several_objectives_are_taken(name, objectives):
+    study = new_study(objectives)
+    go_on(study, name, 20, constrained=True)
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+    best = [decode(trial.params, SPACE) for trial in study.best_trials]
+    assert best
+    assert all(point["finetune.epochs"] <= 5 for point in best)
+
+
+@every_sampler
+def test_running_and_failed_trials_are_no_obstacle(name):
+    study = new_study(2)
+    go_on(study, name, 12)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.sampler = SAMPLERS[name](99, SPACE)
+    running = suggest(study.ask(), SPACE)
+    assert running not in go_on(study, name, 5)
+
+
+@every_sampler
+def test_another_process_goes_on_exactly_where_the_first_stopped(name, tmp_path):
+    whole = go_on(new_study(2), name, 14)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    first = go_on(new_study(2, storage), name, 10)
+    code = (
+        "import sys; from tests.contracts.test_samplers import go_on, new_study; "
+        "print(go_on(new_study(2, sys.argv[1]), sys.argv[2], 4))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, storage, name], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(whole[10:])
+    assert first == whole[:10]
+
+
+def test_a_recipe_can_name_exactly_the_samplers_that_exist():
+    assert set(get_args(SamplerName)) == set(SAMPLERS)
+
+
+def test_an_unknown_sampler_lists_the_known_ones():
+    with pytest.raises(UnknownNameError, match="random, tpe"):
+        sampler("tpee")
+
+
+def test_tpe_does_better_than_random_on_a_smooth_function():
+    """Median over seeds of the best value found; the margin is large, so the test is not about luck."""
+
+    def best(name, seed):
+        study = new_study()
+        go_on(study, name, 60, seed)
+        return study.best_value
+
+    medians = {name: sorted(best(name, seed) for seed in range(5))[2] for name in ("random", "tpe")}
+    assert medians["tpe"] > medians["random"]

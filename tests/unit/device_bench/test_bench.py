@@ -1,0 +1,110 @@
+"""How `bench` goes on with what a device returns."""
+
+import pytest
+
+from phonefit.device_bench.bench import bench, list_devices, open_device
+from phonefit.device_bench.device import DeviceError, DeviceInfo, MeasurementError, RawRun
+from phonefit.models.errors import FileFormatError, UnknownNameError
+from tests.foreign_models import small_model
+
+INFO = DeviceInfo(kind="host", name="bench", architecture="x", cores=2, ram_bytes=1, operating_system="none")
+
+
+class PlayedDevice:
+    """Gives recorded runs, or raises recorded errors, one after the other."""
+
+    def __init__(self, *runs):
+        self.runs = list(runs)
+        self.calls = []
+
+    def info(self):
+        return INFO
+
+    def prepare(self):
+        self.calls.append("prepare")
+
+    def run(self, job):
+        self.calls.append("run")
+        outcome = self.runs.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def cleanup(self):
+        self.calls.append("cleanup")
+
+
+def run_of(*samples, busy=0.0):
+    return RawRun(
+        load_nanoseconds=7,
+        warmup_nanoseconds=(1000,),
+        sample_nanoseconds=samples,
+        baseline_bytes=100,
+        peak_bytes=150,
+        conditions_before={"cores": 2, "busy_cores": busy},
+    )
+
+
+STEADY = (1000,) * 20
+UNSTEADY = (1000, 3000) * 10
+
+
+@pytest.fixture
+def model(tmp_path):
+    return small_model(tmp_path, "onnx")
+
+
+def test_a_trusted_measurement_is_not_repeated(model):
+    device = PlayedDevice(run_of(*STEADY))
+    report = bench(model, device=device, attempts=3)
+    assert report.trusted and report.settings["attempts"] == 1
+    assert device.calls == ["prepare", "run", "cleanup"]
+
+
+def test_an_untrusted_one_is_repeated_and_the_most_trusted_kept(model):
+    device = PlayedDevice(run_of(*UNSTEADY), run_of(*STEADY, busy=2.0), run_of(*UNSTEADY))
+    report = bench(model, device=device, attempts=3)
+    assert report.settings["attempts"] == 3
+    assert report.figures["latency"].samples == STEADY
+    assert [warning.reason for warning in report.untrusted] == ["other work kept 2.0 of 2 cores busy before the start"]
+
+
+def test_figures_keep_their_unit_source_and_reason(model):
+    figures = bench(model, device=PlayedDevice(run_of(*STEADY))).figures
+    assert figures["peak_memory"].samples == (50,) and figures["peak_memory"].unit == "bytes"
+    assert figures["load"].samples == (7,)
+    assert figures["warmup"].samples == (1000,)
+    assert figures["energy"].source == "unavailable" and figures["energy"].note
+
+
+def test_a_failed_repeat_does_not_lose_the_first_result(model):
+    device = PlayedDevice(run_of(*UNSTEADY), MeasurementError("killed by SIGSEGV"))
+    report = bench(model, device=device, attempts=2)
+    assert report.figures["latency"].samples == UNSTEADY
+    assert any("SIGSEGV" in warning.reason for warning in report.untrusted)
+
+
+def test_a_device_is_cleaned_up_after_a_failure(model):
+    device = PlayedDevice(MeasurementError("killed by SIGSEGV"))
+    with pytest.raises(MeasurementError):
+        bench(model, device=device)
+    assert device.calls[-1] == "cleanup"
+
+
+def test_bad_settings_are_named(model, tmp_path):
+    device = PlayedDevice()
+    with pytest.raises(DeviceError, match="threads = 0"):
+        bench(model, device=device, threads=0)
+    with pytest.raises(DeviceError, match="attempts must be at least 1"):
+        bench(model, device=device, attempts=0)
+    with pytest.raises(DeviceError, match=r"is for onnx, but tflite was asked for"):
+        bench(model, device=device, runtime="tflite")
+    with pytest.raises(FileFormatError, match=r"suffix '\.pt' is no model file's"):
+        bench(tmp_path / "model.pt", device=device)
+    with pytest.raises(UnknownNameError, match="known: host"):
+        bench(model, device="toaster")
+    assert device.calls == []
+
+
+def test_the_host_is_among_the_devices():
+    assert list_devices()["host"] == open_device("host").info()

@@ -79,7 +79,7 @@ class Report(Record):
         return statistics.median(self.figures["load"].samples) / 1e6
 
     def peak_memory_bytes(self) -> float:
-        """Largest peak memory above an empty process of the same runtime."""
+        """Largest peak memory above the process before it loaded the model, with its runtime: what the model adds."""
         return max(self.figures["peak_memory"].samples)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, load, nn
 
 from phonefit.models.errors import FileFormatError, ModelError
+from phonefit.models.record import write_atomically
 from phonefit.models.registry import MODELS, model_spec
 from phonefit.models.spec import Architecture
 
@@ -17,7 +18,7 @@ HEAD = "head"  # the module of every registered family that belongs to the task
 def save_safetensors(path: Path, network: nn.Module) -> None:
     """Write the state dict in a fixed order; equal weights give equal bytes."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(network.state_dict().items())}
-    save_file(state, path)
+    write_atomically(path, save(state))
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -53,7 +54,7 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
         raise FileFormatError(
             f"{path}: not a weights-only file: it could run code when read, so it is refused ({reason}). "
             "Save model.state_dict() with safetensors.torch.save_file or torch.save and give that file"
-        ) from None
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

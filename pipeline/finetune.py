@@ -1,8 +1,8 @@
 """The fine-tuning stage: from a recipe's model and weights to a checkpoint that knows the person's labels."""
 
-import importlib
-import inspect
 import logging
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -12,7 +12,6 @@ from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
 from phonefit.models.errors import FileFormatError, ModelError
 from phonefit.models.record import digest_of, file_digest
 from phonefit.models.registry import build_network, check_network, model_spec
-from phonefit.models.weights import initialise
 from phonefit.models.spec import Architecture, Preprocess
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.recipe import ModelConfig, Recipe
@@ -58,7 +57,7 @@ def finetune(recipe: Recipe, context: Context) -> tuple[StageResult, Checkpoint]
         width_pixels=preprocess.width,
     )
     weights = weights_digest(recipe.model)
-    inputs = {"data": context.data.digest, "weights": weights} | _factory_digest(recipe.model)
+    inputs = {"data": context.data.digest, "weights": weights} | _factory_digest(architecture)
     config: dict[str, JsonValue] = {
         "architecture": architecture.as_json(),
         "finetune": recipe.finetune.as_json(),
@@ -69,7 +68,7 @@ def finetune(recipe: Recipe, context: Context) -> tuple[StageResult, Checkpoint]
         "threads": context.threads,
         "torch_device": context.torch_device,
     }
-    tools = _tools()
+    tools = {"torch": version("torch")}
     resume = context.store.resume_file(context.store.key(STAGE, inputs, config, CODE_VERSION, tools))
 
     def build(folder: Path) -> None:
@@ -102,26 +101,19 @@ def weights_digest(model: ModelConfig) -> str:
     return file_digest(spec.pretrained.locate())
 
 
-def _factory_digest(model: ModelConfig) -> dict[str, str]:
-    """Digest of the file that holds a person's factory: another code is another network."""
-    if model.factory is None:
+def _factory_digest(architecture: Architecture) -> dict[str, str]:
+    """Digest of the file that holds a person's factory: other code is another network."""
+    if architecture.factory is None:
         return {}
-    try:
-        source = inspect.getsourcefile(importlib.import_module(model.factory.partition(":")[0]))
-    except (ImportError, TypeError):
-        return {}  # build_network explains what is wrong with the factory, if it is needed at all
+    build_network(architecture)  # imports the module, or says why that fails
+    source = getattr(sys.modules[architecture.factory.partition(":")[0]], "__file__", None)
     return {"factory": file_digest(Path(source))} if source else {}
-
-
-def _tools() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {"torch": version("torch")}
 
 
 def _train(
     recipe: Recipe, context: Context, architecture: Architecture, lineage: Lineage, resume: Path, folder: Path
 ) -> None:
+    from phonefit.models.weights import initialise
     from phonefit.pipeline.determinism import deterministic
     from phonefit.pipeline.train import train
 

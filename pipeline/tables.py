@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -23,35 +24,35 @@ def megabytes(size: float) -> str:
 
 def table(*columns: str, title: str = "") -> Table:
     """A table whose first column is text and whose others are numbers."""
-    result = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    result = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         result.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return result
 
 
 def trial_table(trial: TrialResult) -> RenderableType:
-    """Every file of a trial, original against compressed."""
+    """Every file of a trial, original against compressed; fits 80 columns."""
     quality = trial.quality_name
-    result = table(
-        "file", f"{quality}\nvalidation", "test", "size", "median", "p90", "peak\nmemory", "dele-\ngated", "budget"
-    )
+    columns = (f"{quality} %\nvalidation", "\ntest", "size\nMB", "median\nms", "p90\nms", "peak\nMB", "dele-\ngated")
+    result = table("file", *columns, "budget")
     for index, file in enumerate(trial.files):
         report = file.report
-        doubtful = "" if report.trusted else " ?"
+        if index == 0 or file.variant != trial.files[index - 1].variant:
+            result.add_row(Text(file.variant, "bold"))
         result.add_row(
-            f"{file.name}{' ★' if index == trial.best else ''}",
-            f"{file.quality[quality]:.2%}",
-            f"{file.test_quality[quality]:.2%}" if file.test_quality else "",
-            megabytes(file.artifact.bytes),
-            f"{report.median_milliseconds():.2f} ms{doubtful}",
-            f"{report.p90_milliseconds():.2f} ms",
-            megabytes(report.peak_memory_bytes()),
+            f"  {file.artifact.runtime} {file.artifact.precision}{' ★' if index == trial.best else ''}",
+            f"{file.quality[quality] * 100:.1f}",
+            f"{file.test_quality[quality] * 100:.1f}" if file.test_quality else "",
+            f"{file.artifact.bytes / 1e6:.2f}",
+            f"{report.median_milliseconds():.2f}{'' if report.trusted else '?'}",
+            f"{report.p90_milliseconds():.2f}",
+            f"{report.peak_memory_bytes() / 1e6:.1f}",
             f"{file.artifact.delegation.share:.0%}" if file.artifact.delegation else "",
             Text("over", "red") if file.violations else Text("fits", "green"),
         )
-    notes = [f"★ best file that fits the budget; measured on {trial.files[0].report.device.name}"]
+    notes = [f"★ best file that fits the budget. Measured on {trial.files[0].report.device.name}"]
     if not all(file.report.trusted for file in trial.files):
-        notes.append("? unstable measurement: see `reasons` in trial.json, or measure again on an idle machine")
+        notes.append("? unstable measurement: the reasons are in trial.json; measure again on an idle machine")
     notes += trial.notes
     notes += [f"{file.name}: {describe(violation)}" for file in trial.files for violation in file.violations]
     return Group(result, *(Text(note, "dim") for note in notes), ratio_table(trial.files, quality))

@@ -49,6 +49,17 @@ def wide_model(folder: Path, runtime: str) -> Path:
     return _write(folder, "wide", runtime, _wide_bytes(runtime))
 
 
+def quantised_tflite(folder: Path) -> Path:
+    """The small network in int8, quantised by Google's ai-edge-quantizer from the .tflite file."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    tool = quantizer.Quantizer(str(small_model(folder, "tflite")), recipe.static_wi8_ai8())
+    calibration = tool.calibrate({"serving_default": [{"args_0": small_input(seed)} for seed in range(8)]})
+    path = folder / "quantised.tflite"
+    tool.quantize(calibration).export_model(str(path))
+    return path
+
+
 def _write(folder: Path, name: str, runtime: str, content: bytes) -> Path:
     path = folder / (name + SUFFIX[runtime])
     path.write_bytes(content)

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 SAME_FAILURES = 3
 """So many trials in a row that fail with the same message end the search."""
-ATTEMPTS = 3
-"""So often a point is tried whose process died (out of memory, for example)."""
+ATTEMPTS = 10
+"""So often a point is tried whose process died: often, because a kill mostly comes from outside; not for ever,
+because the point itself may be what fills the memory."""
 _REPEATS = 5  # so many known points in a row, then a random unknown one is taken
 _LARGEST_GRID = 20_000  # finite spaces up to this size are tried without repeats, and to the end
 
@@ -106,6 +107,7 @@ def search(
                 try:
                     failure = _run(study, claim, recipe, folder, evaluate)
                 finally:
+                    _lock_of(folder, claim.trial.number).unlink(missing_ok=True)
                     claim.lock.close()
                 _summarise(study, recipe, folder, wanted)
                 advance(1, f"trial {claim.trial.number}{' failed' if failure else ''}")
@@ -251,21 +253,31 @@ def _bury_dead_trials(study: "Study", folder: Path) -> None:
     """Fail the running trials whose process died, and queue their points."""
     from optuna.trial import TrialState
 
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        path = _lock_of(folder, trial.number)
+    for running in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        path = _lock_of(folder, running.number)
         lock = try_lock(path)
         if lock is None:
             continue
         with lock:
-            attempt = trial.user_attrs.get("attempt", 0) + 1
-            if attempt < ATTEMPTS:
-                parameters = trial.params or trial.system_attrs.get("fixed_params", {})
-                if parameters:
-                    study.enqueue_trial(parameters, user_attrs={"attempt": attempt})
-            else:
-                _extend(study, "given_up", [trial.number])
-            study.tell(trial.number, state=TrialState.FAIL)
-        path.unlink(missing_ok=True)
+            # Read again: its process may have finished it, rather than died, since the list was read.
+            trial = study.get_trials(deepcopy=False)[running.number]
+            if trial.state == TrialState.RUNNING:
+                _bury(study, trial)
+            path.unlink(missing_ok=True)
+
+
+def _bury(study: "Study", trial: "FrozenTrial") -> None:
+    from optuna.trial import TrialState
+
+    attempt = trial.user_attrs.get("attempt", 0) + 1
+    if attempt >= ATTEMPTS:
+        _extend(study, "given_up", [trial.number])
+    study.tell(trial.number, state=TrialState.FAIL)
+    # Killed here, the point is drawn once more: the seed depends on the trials that count, and this one does not.
+    whole = len(trial.params) == len(study.user_attrs["definition"]["search.space"])
+    parameters = trial.params if whole else trial.system_attrs.get("fixed_params")
+    if parameters and attempt < ATTEMPTS:
+        study.enqueue_trial(parameters, user_attrs={"attempt": attempt})
 
 
 def _try_again(study: "Study", numbers: Sequence[int], folder: Path) -> None:

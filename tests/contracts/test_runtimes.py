@@ -8,9 +8,10 @@ import pytest
 
 from phonefit.device_bench.runtimes import RUNTIMES, runtime_module
 from phonefit.device_bench.runtimes.detect import runtime_of
+from phonefit.device_bench.runtimes.runtime import to_real, to_stored
 from phonefit.models.artifact import SUFFIXES
 from phonefit.models.errors import FileFormatError, PhonefitError, UnknownNameError
-from tests.foreign_models import SMALL_SHAPE, small_input, small_model, small_network
+from tests.foreign_models import SMALL_SHAPE, quantised_tflite, small_input, small_model, small_network
 
 
 @pytest.fixture(params=sorted(RUNTIMES))
@@ -94,6 +95,16 @@ def test_a_file_of_another_runtime_is_named_as_such(runtime, tmp_path):
     path.write_bytes(small_model(tmp_path, other).read_bytes())
     with pytest.raises(FileFormatError, match=rf"it is a \{SUFFIXES[other]} model"):
         runtime_of(path)
+
+
+def test_an_int8_file_tells_its_scale_and_zero_point(tmp_path):
+    module = runtime_module("tflite")
+    session = module.load(quantised_tflite(tmp_path), threads=1)
+    (source,), (target,) = session.inputs, session.outputs
+    assert source.dtype == target.dtype == "int8"
+    expected = module.load(tmp_path / "small.tflite", threads=1).run([small_input(0)])[0]
+    real = to_real(session.run([to_stored(small_input(0), source)])[0], target)
+    np.testing.assert_allclose(real, expected, atol=0.03)  # a tenth of the outputs' spread
 
 
 def test_versions_name_what_runs_the_model(runtime):

@@ -4,6 +4,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -80,17 +81,21 @@ def test_four_steps_keep_their_order_and_the_quantisation(tmp_path):
     assert parameters(current.load()) < 0.8 * parameters(checkpoint.load())
 
 
-def test_recovery_brings_back_what_pruning_took(tmp_path):
+def test_recovery_brings_the_network_back_towards_its_teacher(tmp_path):
     context = tiny_context(tmp_path)
     torch.manual_seed(0)
     network = build(len(LABELS))
     train(network, context, TrainConfig(epochs=6, learning_rate=0.01, batch_size=16), title="t")
-    trained = Checkpoint.save(tmp_path / "trained", network, tiny_checkpoint(tmp_path / "c").info)
-    config = PruneConfig(ratio=0.5, recover=UNTRAINED)
-    _, bare = compress_step(trained, config, context, trained)
+    teacher = Checkpoint.save(tmp_path / "teacher", network, tiny_checkpoint(tmp_path / "c").info)
     recover = RecoverConfig(epochs=4, learning_rate=0.01, batch_size=16)
-    _, recovered = compress_step(trained, config.model_copy(update={"recover": recover}), context, trained)
-    assert recovered.info.metrics["accuracy"] > bare.info.metrics["accuracy"]
+    _, bare = compress_step(teacher, PRUNE, context, teacher)
+    _, recovered = compress_step(teacher, PRUNE.model_copy(update={"recover": recover}), context, teacher)
+
+    def distance(checkpoint):
+        outputs = [validation_outputs(one.load(), context) for one in (checkpoint, teacher)]
+        return np.abs(outputs[0] - outputs[1]).mean()
+
+    assert distance(recovered) < 0.7 * distance(bare)
     assert recovered.info.metrics["accuracy"] > 0.9
 
 
@@ -184,7 +189,7 @@ class Block(nn.Module):
 def test_groups_that_cannot_be_recorded_are_left_alone_and_named(tmp_path):
     original, result = pruned(tmp_path, Block)
     assert parameters(result.load()) < parameters(original)
-    assert {"left", "right", "norm"} <= result.info.modules.keys() | {"left", "right"}
+    assert "norm" in result.info.modules
     text = notes(result)
     assert "grouped, a convolution in 4 groups" in text
     assert "layer_norm, a LayerNorm, which a checkpoint cannot record" in text
@@ -229,7 +234,6 @@ def test_a_flattened_map_and_hidden_linear_layers_are_pruned_together(tmp_path):
     first, hidden = result.info.modules["0"].arguments, result.info.modules["3"].arguments
     assert hidden["in_features"] == 64 * first["out_channels"]
     assert hidden["out_features"] < 32 or first["out_channels"] < 16
-    assert result.info.modules["5"].arguments["out_features"] == len(LABELS) if "5" in result.info.modules else True
 
 
 def test_a_layer_whose_weights_are_read_directly_is_not_decomposed(tmp_path):

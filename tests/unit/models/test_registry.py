@@ -55,9 +55,7 @@ def test_a_factory_that_does_not_work_says_why(factory: str, arguments: dict[str
         build_network(own(factory, **arguments))
 
 
-def test_a_module_that_breaks_on_import_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_module_that_breaks_on_import_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_on_import.py").write_text("raise RuntimeError('no GPU here')\n")
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
@@ -74,7 +72,7 @@ def test_the_output_of_a_network_is_checked_once() -> None:
     good = build_network(own("tests.tiny:build"))
     check_network(good, own("tests.tiny:build"))
     fixed = nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, 3))
-    with pytest.raises(ModelError, match="tests.tiny:build cannot take inputs of 32x32 pixels: RuntimeError"):
+    with pytest.raises(ModelError, match=r"tests\.tiny:build cannot take inputs of 32x32 pixels: RuntimeError"):
         check_network(fixed, own("tests.tiny:build"))
     with pytest.raises(ModelError, match=r"gives \[1, 3, 16, 16\] for one picture of 32x32 pixels, expected \[1, 3\]"):
         check_network(nn.AvgPool2d(2), own("tests.tiny:build"))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -71,11 +72,11 @@ def test_the_log_grows(tmp_path):
 
 
 def test_no_descriptor_is_leaked(tmp_path):
-    before = len(os.listdir("/dev/fd"))
+    before = len(list(Path("/dev/fd").iterdir()))
     for _ in range(5):
         with captured_output(tmp_path / "log"):
             pass
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_a_handler_made_inside_works_afterwards(tmp_path, capfd):

@@ -1,0 +1,200 @@
+"""The conversion stage, with real converters and runtimes on a tiny network."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from phonefit.device_bench.runtimes import runtime_module
+from phonefit.device_bench.runtimes.run_samples import run_samples
+from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.spec import Architecture
+from phonefit.pipeline.convert import CONVERTERS, converter, stage
+from phonefit.pipeline.convert.parity import check_parity, parity, reference_outputs
+from phonefit.pipeline.convert.stage import convert_stage
+from phonefit.pipeline.errors import ConversionError, ParityError, StoreError, UnknownNameError
+from phonefit.pipeline.recipe import ConvertConfig, ParityConfig
+from tests.tiny import LABELS, SIZE, tiny_checkpoint, tiny_context
+
+RUNTIMES = tuple(CONVERTERS)
+
+
+@pytest.fixture
+def context(tmp_path):
+    return tiny_context(tmp_path)
+
+
+def padded(outputs: int):
+    """Asymmetric zero padding before strided convolutions, residuals in a row, and a normalisation that stands alone."""
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(16)
+            self.conv = nn.Conv2d(16, 16, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(nn.functional.relu(self.norm(x)))
+
+    return nn.Sequential(
+        nn.ZeroPad2d((0, 1, 0, 1)),
+        nn.Conv2d(3, 16, 3, stride=2, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU6(),
+        nn.ZeroPad2d((0, 1, 0, 1)),
+        nn.Conv2d(16, 16, 3, stride=2, groups=16, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU6(),
+        Block(),
+        Block(),
+        Block(),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(16, outputs),
+    )
+
+
+def padded_checkpoint(folder, context, quantised):
+    import torch
+
+    torch.manual_seed(0)
+    network = padded(len(LABELS)).train()
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.from_numpy(context.data.inputs("train", 0, 48)))
+    factory = f"{__name__}:padded"
+    architecture = Architecture(factory=factory, outputs=len(LABELS), height=SIZE, width_pixels=SIZE)
+    info = tiny_checkpoint(folder / "tiny", quantised).info.model_copy(update={"architecture": architecture})
+    return Checkpoint.save(folder / "padded", network.eval(), info)
+
+
+def test_second_call_is_served_from_the_store(tmp_path, context):
+    checkpoint = tiny_checkpoint(tmp_path / "checkpoint")
+    first = convert_stage(checkpoint, "onnx", context, ConvertConfig())
+    second = convert_stage(checkpoint, "onnx", context, ConvertConfig())
+    assert (first[0].reused, second[0].reused) == (False, True)
+    assert first[1:] == second[1:]
+
+
+def test_another_limit_judges_the_stored_figures_anew(tmp_path, context):
+    checkpoint = tiny_checkpoint(tmp_path / "checkpoint", quantised=True)
+    convert_stage(checkpoint, "onnx", context, ConvertConfig())
+    with pytest.raises(ParityError, match=r"\.onnx int8.*snr_db .* is below the limit 200 dB"):
+        convert_stage(checkpoint, "onnx", context, ConvertConfig(parity=ParityConfig(snr_db=200)))
+    result, *_ = convert_stage(checkpoint, "onnx", context, ConvertConfig())
+    assert result.reused
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_weights_of_another_checkpoint_are_caught(runtime, tmp_path, context):
+    """A file that loads, has the right shapes, and computes something else."""
+    ours, other = tiny_checkpoint(tmp_path / "ours"), tiny_checkpoint(tmp_path / "other", seed=1)
+    _, _, path, _ = convert_stage(other, runtime, context, ConvertConfig())
+    outputs = run_samples(runtime_module(runtime).load(path, 1), context.data.inputs("validation", 0, 32))
+    figures = parity(reference_outputs(ours, context, 32), outputs, context.task)
+    with pytest.raises(ParityError, match="does not compute what its PyTorch model computes"):
+        check_parity(figures, ParityConfig(), path.name)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("quantised", [False, True], ids=["fp32", "int8"])
+def test_padding_residuals_and_lone_normalisation(runtime, quantised, tmp_path, context):
+    checkpoint = padded_checkpoint(tmp_path, context, quantised)
+    limits = ParityConfig(cosine=0.999, snr_db=25 if quantised else 90)
+    _, artifact, _, _ = convert_stage(checkpoint, runtime, context, ConvertConfig(parity=limits, least_delegated=1))
+    assert artifact.delegation.quantise_casts <= (6 if quantised else 0)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_samples_run_whatever_the_layout_and_number_format(runtime, tmp_path, context):
+    checkpoint = tiny_checkpoint(tmp_path / "checkpoint", quantised=True)
+    _, _, path, _ = convert_stage(checkpoint, runtime, context, ConvertConfig())
+    inputs = context.data.inputs("validation", 0, 8)
+    session = runtime_module(runtime).load(path, 1)
+    outputs = run_samples(session, inputs)
+    assert outputs.shape == (8, len(LABELS)) and outputs.dtype == np.float32
+    assert np.array_equal(run_samples(session, inputs[3:4])[0], outputs[3])  # samples do not meet
+
+
+def test_failure_of_a_library_names_its_cause_and_the_log(tmp_path, context, monkeypatch, capfd):
+    def failing(checkpoint, context, destination, name):
+        print("noise of the converter")
+        raise ValueError("\n  ---\n  operator frobnicate is not known\n  more lines")
+
+    monkeypatch.setattr(stage, "converter", lambda runtime: failing)
+    with pytest.raises(ConversionError) as caught:
+        convert_stage(tiny_checkpoint(tmp_path / "checkpoint"), "tflite", context, ConvertConfig())
+    assert "ValueError: operator frobnicate is not known." in str(caught.value)
+    assert str(context.log) in str(caught.value)
+    log = context.log.read_text()
+    assert "noise of the converter" in log and "Traceback" in log
+    assert capfd.readouterr() == ("", "")
+    assert not list((tmp_path / "runs").rglob("stage.json"))  # nothing is taken for a result
+
+
+@pytest.mark.parametrize("error, raised", [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "full"), StoreError)])
+def test_interruption_and_full_disk_are_not_conversion_errors(error, raised, tmp_path, context, monkeypatch):
+    def failing(checkpoint, context, destination, name):
+        raise error
+
+    monkeypatch.setattr(stage, "converter", lambda runtime: failing)
+    with pytest.raises(raised):
+        convert_stage(tiny_checkpoint(tmp_path / "checkpoint"), "onnx", context, ConvertConfig())
+
+
+def test_real_conversion_is_silent(tmp_path, context, capfd):
+    handlers = logging.getLogger().handlers[:]
+    convert_stage(tiny_checkpoint(tmp_path / "checkpoint"), "tflite", context, ConvertConfig())
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger().handlers == handlers
+    assert "==== converting" in context.log.read_text()
+
+
+def test_operators_outside_the_delegate_fail_the_limit(tmp_path, context):
+    """erf has no XNNPACK kernel in ExecuTorch: it is left to a portable one, and the message names it."""
+    checkpoint = tiny_checkpoint(tmp_path / "tiny")
+    architecture = checkpoint.info.architecture.model_copy(update={"factory": f"{__name__}:with_erf"})
+    info = checkpoint.info.model_copy(update={"architecture": architecture})
+    other = Checkpoint.save(tmp_path / "erf", with_erf(len(LABELS)).eval(), info)
+    _, artifact, _, _ = convert_stage(other, "executorch", context, ConvertConfig())
+    assert artifact.delegation.rest == {"aten::erf": 1} and artifact.delegation.partitions == 2
+    with pytest.raises(ConversionError, match="1 x aten::erf"):
+        convert_stage(other, "executorch", context, ConvertConfig(least_delegated=1))
+
+
+def with_erf(outputs: int):
+    from torch import nn, special
+
+    class Erf(nn.Module):
+        def forward(self, x):
+            return special.erf(x)
+
+    layers = (nn.Conv2d(3, 8, 3, stride=2), Erf(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, outputs))
+    return nn.Sequential(*layers)
+
+
+def test_a_network_that_cannot_be_traced_is_explained(tmp_path, context):
+    checkpoint = tiny_checkpoint(tmp_path / "tiny")
+    architecture = checkpoint.info.architecture.model_copy(update={"factory": f"{__name__}:data_dependent"})
+    info = checkpoint.info.model_copy(update={"architecture": architecture})
+    other = Checkpoint.save(tmp_path / "other", data_dependent(len(LABELS)).eval(), info)
+    with pytest.raises(ConversionError, match="must not depend on the values of its input"):
+        convert_stage(other, "onnx", context, ConvertConfig())
+
+
+def data_dependent(outputs: int):
+    from torch import nn
+
+    class Branch(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x if x.mean() > 0 else -x)
+
+    return Branch(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, outputs))
+
+
+def test_an_unknown_runtime_lists_the_known_ones():
+    with pytest.raises(UnknownNameError, match="executorch, onnx, tflite"):
+        converter("coreml")

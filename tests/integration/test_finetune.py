@@ -1,0 +1,130 @@
+"""The fine-tuning stage on the tiny network: reuse, resumption, weights from files, clear refusals."""
+
+import importlib
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from phonefit.models.errors import FileFormatError, ModelError
+from phonefit.pipeline.finetune import base_preprocess, finetune
+from phonefit.pipeline.recipe import DataConfig, FinetuneConfig, ModelConfig, Recipe
+from phonefit.pipeline.train import validation_metrics
+from tests.tiny import LABELS, build, tiny_context
+
+TUNE = FinetuneConfig(epochs=3, learning_rate=0.01, batch_size=16, freeze_epochs=1)
+
+
+def recipe(**model):
+    return Recipe(
+        name="tiny",
+        model=ModelConfig(factory="tests.tiny:build", **model),
+        data=DataConfig(source="demo"),
+        finetune=TUNE,
+    )
+
+
+def weights_file(path, **build_arguments):
+    torch.manual_seed(9)
+    save_file(build(len(LABELS), **build_arguments).state_dict(), path)
+    return str(path)
+
+
+def test_the_checkpoint_knows_its_task_and_keeps_the_quality_it_reports(tmp_path):
+    context = tiny_context(tmp_path)
+    result, checkpoint = finetune(recipe(), context)
+    info = checkpoint.info
+    assert (info.labels, info.task, info.preprocess) == (LABELS, "classification", context.data.preprocess)
+    assert info.metrics["accuracy"] > 0.9
+    assert validation_metrics(checkpoint.load(), context) == info.metrics
+    assert info.lineage[0].stage == "finetune"
+    assert checkpoint.directory == result.path
+
+
+def test_a_second_call_reuses_the_result_and_a_fresh_store_gives_the_same_digest(tmp_path):
+    first, checkpoint = finetune(recipe(), tiny_context(tmp_path / "a"))
+    second, _ = finetune(recipe(), tiny_context(tmp_path / "a"))
+    third, again = finetune(recipe(), tiny_context(tmp_path / "b"))
+    assert (first.reused, second.reused, third.reused) == (False, True, False)
+    assert again.digest == checkpoint.digest
+
+
+def test_what_shapes_the_result_is_part_of_its_key(tmp_path):
+    context, other = (
+        tiny_context(tmp_path),
+        recipe().model_copy(update={"finetune": TUNE.model_copy(update={"epochs": 1})}),
+    )
+    keys = {finetune(recipe(), context)[0].key, finetune(other, context)[0].key}
+    keys |= {finetune(recipe(), replace(context, seed=1))[0].key}
+    keys |= {finetune(recipe(weights=weights_file(tmp_path / "w.safetensors")), context)[0].key}
+    assert len(keys) == 4
+
+
+def test_an_interrupted_fine_tuning_goes_on_and_gives_the_same_digest(tmp_path):
+    class Interrupted:
+        @contextmanager
+        def stage(self, title, total=None):
+            def advance(steps=1, note=""):
+                if note.startswith("epoch 2"):
+                    raise KeyboardInterrupt
+
+            yield advance
+
+    _, whole = finetune(recipe(), tiny_context(tmp_path / "a"))
+    context = tiny_context(tmp_path / "b")
+    with pytest.raises(KeyboardInterrupt):
+        finetune(recipe(), replace(context, progress=Interrupted()))
+    resumes = tmp_path / "b/runs/store/resume"
+    assert len(list(resumes.iterdir())) == 1
+    _, resumed = finetune(recipe(), context)
+    assert resumed.digest == whole.digest
+    assert not list(resumes.iterdir())
+
+
+def test_weights_from_a_file_are_where_training_starts(tmp_path):
+    path = weights_file(tmp_path / "w.safetensors")
+    untrained = recipe(weights=path).model_copy(update={"finetune": TUNE.model_copy(update={"epochs": 0})})
+    _, checkpoint = finetune(untrained, tiny_context(tmp_path))
+    torch.manual_seed(9)
+    expected = build(len(LABELS)).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in checkpoint.load().state_dict().items())
+
+
+def test_the_place_of_a_weights_file_does_not_matter_its_content_does(tmp_path):
+    context = tiny_context(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    first, _ = finetune(recipe(weights=weights_file(tmp_path / "w.safetensors")), context)
+    second, _ = finetune(recipe(weights=weights_file(tmp_path / "elsewhere/w.safetensors")), context)
+    assert second.reused and second.key == first.key
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = weights_file(tmp_path / "w.safetensors", channels=8)
+    with pytest.raises(ModelError, match=r"w\.safetensors.*do not fit"):
+        finetune(recipe(weights=path), tiny_context(tmp_path))
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(FileFormatError, match=r"model\.weights: .*nowhere\.pt: no such file"):
+        finetune(recipe(weights=str(tmp_path / "nowhere.pt")), tiny_context(tmp_path))
+
+
+def test_an_edited_factory_is_another_network(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = "from tests.tiny import build as tiny\n\ndef build(outputs):\n    return tiny(outputs, channels={})\n"
+    (tmp_path / "my_network.py").write_text(source.format(16))
+    own = recipe().model_copy(update={"model": ModelConfig(factory="my_network:build")})
+    first, _ = finetune(own, tiny_context(tmp_path))
+    (tmp_path / "my_network.py").write_text(source.format(8) + "# edited\n")
+    importlib.reload(sys.modules["my_network"])
+    second, changed = finetune(own, tiny_context(tmp_path))
+    assert second.key != first.key
+    assert changed.load()[0].out_channels == 8
+
+
+def test_a_family_brings_its_own_preprocessing():
+    assert base_preprocess(ModelConfig(family="efficientnet_lite0")).mean == (127, 127, 127)
+    assert base_preprocess(ModelConfig(factory="tests.tiny:build")).height == 224

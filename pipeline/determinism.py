@@ -18,17 +18,17 @@ def seed_of(context: Context, title: str) -> int:
 @contextmanager
 def deterministic(context: Context, title: str) -> Iterator[None]:
     """Seed torch from the context's seed and `title`, pin its threads, use repeatable kernels; restores all."""
-    deterministic_options: Any = torch.utils.deterministic
+    options: Any = torch.utils.deterministic
     threads, algorithms = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fill = deterministic_options.fill_uninitialized_memory
+    fill = options.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         try:
             torch.manual_seed(seed_of(context, title))
             torch.set_num_threads(context.threads)
             torch.use_deterministic_algorithms(True, warn_only=context.torch_device != "cpu")
-            deterministic_options.fill_uninitialized_memory = False  # a debugging aid that costs time
+            options.fill_uninitialized_memory = False  # a debugging aid that costs time
             yield
         finally:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(algorithms)
-            deterministic_options.fill_uninitialized_memory = fill
+            options.fill_uninitialized_memory = fill

@@ -24,7 +24,14 @@ def megabytes(size: float) -> str:
 
 def table(*columns: str, title: str = "") -> Table:
     """A table whose first column is text and whose others are numbers."""
-    result = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    result = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for index, column in enumerate(columns):
         result.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return result
@@ -33,8 +40,8 @@ def table(*columns: str, title: str = "") -> Table:
 def trial_table(trial: TrialResult) -> RenderableType:
     """Every file of a trial, original against compressed; fits 80 columns."""
     quality = trial.quality_name
-    columns = (f"{quality} %\nvalidation", "\ntest", "size\nMB", "median\nms", "p90\nms", "peak\nMB", "dele-\ngated")
-    result = table("file", *columns, "budget")
+    columns = ("valid.\n%", "test\n%", "size\nMB", "median\nms", "p90\nms", "peak\nMB", "dele-\ngated", "")
+    result = table("file", *columns, title=f"{quality} on the validation and the test side, size, latency, peak memory")
     for index, file in enumerate(trial.files):
         report = file.report
         if index == 0 or file.variant != trial.files[index - 1].variant:

@@ -61,6 +61,16 @@ def quantised_nodes(float_layers: Collection[str]) -> NodeFilter:
     return wanted
 
 
+def float_weights(graph: "GraphModule", wanted: NodeFilter) -> dict[str, "Tensor"]:
+    """Layer name -> weights, of the convolutions and linear layers of an exported graph that stay in float."""
+    weights = {}
+    for node in graph.graph.nodes:
+        if node.target in (*CONVOLUTIONS, LINEAR) and not wanted(node):
+            owner, _, name = str(node.args[1].target).rpartition(".")
+            weights[owner.removeprefix(f"{WRAPPED}.")] = getattr(graph.get_submodule(owner), name).detach()
+    return weights
+
+
 def annotate_clamped(graph: "GraphModule", config: Any, wanted: NodeFilter) -> None:
     """Let a convolution or linear layer and the clamp after it (ReLU, ReLU6) share one output range, that of the clamp.
 

@@ -1,8 +1,10 @@
 """Checkpoint -> .tflite for LiteRT: channels-last throughout, integers throughout where quantised."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from phonefit.models.artifact import Artifact
@@ -17,10 +19,12 @@ from phonefit.pipeline.convert.quantised_graph import (
     annotate_clamped,
     annotate_padding,
     check_float_layers,
+    float_weights,
     quantised_graph,
     quantised_nodes,
 )
-from phonefit.pipeline.convert.tflite_file import compacted
+from phonefit.pipeline.convert.tflite_file import compacted, float_constants
+from phonefit.pipeline.errors import ConversionError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +38,8 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
     An int8 file takes and gives int8; scale and zero point are in the file and in the description.
 
     Raises:
-        ConversionError: the network cannot be exported, or float_layers names no layer of it.
+        ConversionError: the network cannot be exported, or float_layers names no layer of it or one that LiteRT's
+            converter quantises all the same.
     """
     import litert_torch
     from litert_torch.quantize.quant_config import QuantConfig
@@ -45,20 +50,46 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
     graph = exported_graph(ChannelsLast(network), example)
     quantisation = checkpoint.info.quantisation
     if quantisation is None:
-        model = litert_torch.convert(graph, (example,))
+        content = litert_torch.convert(graph, (example,)).model_content()
     else:
         check_float_layers(quantisation, network)
         quantizer = _quantizer(quantisation)
+        in_float = float_weights(graph, quantised_nodes(quantisation.float_layers))
         samples = context.data.calibration(quantisation.calibration)
         graph = quantised_graph(graph, quantizer, samples, fold=False, as_input=_channels_last)
-        model = litert_torch.convert(graph, (example,), quant_config=QuantConfig(pt2e_quantizer=quantizer))
+        config = QuantConfig(pt2e_quantizer=quantizer)
+        content = litert_torch.convert(graph, (example,), quant_config=config).model_content()
+        _check_float(content, in_float)
     path = destination / f"{name}.tflite"
-    path.write_bytes(compacted(model.model_content()))
+    path.write_bytes(compacted(content))
     return describe(path, "tflite", checkpoint, layout="NHWC")
 
 
 def _channels_last(sample: "Tensor") -> "Tensor":
     return sample.permute(0, 2, 3, 1).contiguous()
+
+
+def _check_float(content: bytes, weights: "Mapping[str, Tensor]") -> None:
+    """LiteRT's converter quantises a float layer on its own when both its neighbours are quantised.
+
+    Raises:
+        ConversionError: it has done so with one of these layers.
+    """
+    constants = [np.sort(values) for values in float_constants(content)]
+    lost = [
+        name
+        for name, weight in weights.items()
+        if not any(
+            len(values) == weight.numel() and np.allclose(values, np.sort(weight.numpy(), axis=None))
+            for values in constants
+        )
+    ]
+    if lost:
+        raise ConversionError(
+            f"float_layers: LiteRT's converter quantises {', '.join(lost)} all the same, because what is before and "
+            "after is quantised. It can keep the first layers, the last layers and whole blocks in float: name the "
+            "neighbours too"
+        )
 
 
 def _quantizer(quantisation: Quantisation) -> Any:

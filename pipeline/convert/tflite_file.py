@@ -33,6 +33,20 @@ class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
         return self._known[key]
 
 
+def float_constants(content: bytes) -> "list[NDArray[np.float32]]":
+    """The float32 constants of a .tflite file, flat."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content)
+    found = []
+    for place in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(place)
+        tensors = (graph.Tensors(index) for index in range(graph.TensorsLength()))
+        buffers = [model.Buffers(tensor.Buffer()) for tensor in tensors if tensor.Type() == schema.TensorType.FLOAT32]
+        found += [buffer.DataAsNumpy().view(np.float32) for buffer in buffers if buffer.DataLength()]
+    return found
+
+
 def compacted(content: bytes) -> bytes:
     """The same model with equal vectors shared: bytes of a .tflite file in, bytes of one out."""
     from ai_edge_litert import schema_py_generated as schema

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pydantic import JsonValue
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -37,11 +38,20 @@ def search_table(result: SearchResult) -> RenderableType:
 
 
 def parameters_text(trial: SearchTrial) -> str:
-    """One line a parameter: "bench.threads = 2"."""
-    return "\n".join(
-        f"{path} = {value if isinstance(value, str) else canonical_json(value)}"
-        for path, value in trial.parameters.items()
-    )
+    """One line a parameter: "bench.threads = 2", "compress = prune(ratio=0.3), quantise"."""
+    return "\n".join(f"{path} = {_value_text(value)}" for path, value in trial.parameters.items())
+
+
+def _value_text(value: JsonValue) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        options = ", ".join(f"{key}={_value_text(item)}" for key, item in value.items() if key != "technique")
+        technique = str(value.get("technique", ""))
+        return f"{technique}({options})" if options or not technique else technique
+    if isinstance(value, list):
+        return ", ".join(_value_text(item) for item in value) or "nothing"
+    return value if isinstance(value, str) else canonical_json(value)
 
 
 def _cost(trial: SearchTrial, objective: Objective) -> float:

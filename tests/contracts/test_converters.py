@@ -131,11 +131,11 @@ def with_quantisation(checkpoint, folder, **changes):
 
 def test_layers_can_stay_in_float(files, runtime, tmp_path):
     made = files["int8"]
-    mixed = with_quantisation(made.checkpoint, tmp_path / "checkpoint", float_layers=("4",))
+    mixed = with_quantisation(made.checkpoint, tmp_path / "checkpoint", float_layers=("3", "4"))
     artifact = convert(mixed, runtime, made.context, tmp_path / "out")
-    layer = 32 * 16 * 3 * 3  # weights of layer 4, the largest
+    weights = 16 * 9 + 16 * 16 + 32 * 16 * 9  # of block 3 and layer 4
     grown = artifact.sections["weights"] - made.artifact.sections["weights"]
-    assert grown == pytest.approx(3 * layer, rel=0.1)
+    assert grown == pytest.approx(3 * weights, rel=0.1)
     figures = measure_parity(tmp_path / "out" / artifact.file, runtime, mixed, made.context, 32)
     check_parity(figures, ParityConfig(cosine=0.999, snr_db=25), artifact.file)
 

@@ -35,9 +35,9 @@ ARCHITECTURES = {
     "own factory": ARCHITECTURE,
     "efficientnet_lite0": family("efficientnet_lite0", width=0.5, depth=0.5),
     "mobilenet_v2": family("mobilenet_v2", width=0.5, depth=0.5),
-    "resnet18": family("resnet18", width=0.25),
-    "resnet50": family("resnet50", width=0.25, depth=0.5),
-    "vgg11": family("vgg11", width=0.25),
+    "resnet18": family("resnet18", width=0.125),
+    "resnet50": family("resnet50", width=0.125, depth=0.5),
+    "vgg11": family("vgg11", width=0.125),
 }
 
 

@@ -25,7 +25,7 @@ def context(tmp_path):
 
 
 def padded(outputs: int):
-    """Asymmetric zero padding before strided convolutions, residuals in a row, and a normalisation that stands alone."""
+    """Asymmetric zero padding before strided convolutions, residuals in a row, normalisations that stand alone."""
     from torch import nn
 
     class Block(nn.Module):
@@ -193,6 +193,15 @@ def data_dependent(outputs: int):
             return super().forward(x if x.mean() > 0 else -x)
 
     return Branch(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, outputs))
+
+
+def test_a_float_layer_that_litert_quantises_is_refused(tmp_path, context):
+    checkpoint = tiny_checkpoint(tmp_path / "tiny", quantised=True)
+    quantisation = checkpoint.info.quantisation.model_copy(update={"float_layers": ("4",)})
+    info = checkpoint.info.model_copy(update={"quantisation": quantisation})
+    other = Checkpoint.save(tmp_path / "other", checkpoint.load(), info)
+    with pytest.raises(ConversionError, match=r"quantises 4 all the same.*name the neighbours too"):
+        convert_stage(other, "tflite", context, ConvertConfig())
 
 
 def test_an_unknown_runtime_lists_the_known_ones():

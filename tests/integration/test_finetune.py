@@ -128,3 +128,20 @@ def test_an_edited_factory_is_another_network(tmp_path, monkeypatch):
 def test_a_family_brings_its_own_preprocessing():
     assert base_preprocess(ModelConfig(family="efficientnet_lite0")).mean == (127, 127, 127)
     assert base_preprocess(ModelConfig(factory="tests.tiny:build")).height == 224
+
+
+def test_a_factory_in_the_current_folder_has_one_key(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "network_here.py").write_text("from tests.tiny import build\n")
+    own = recipe().model_copy(update={"model": ModelConfig(factory="network_here:build")})
+    first, _ = finetune(own, tiny_context(tmp_path))
+    second, _ = finetune(own, tiny_context(tmp_path))
+    assert second.reused and second.key == first.key
+
+
+def test_a_factory_that_is_not_there_is_explained_before_any_work(tmp_path):
+    own = recipe().model_copy(update={"model": ModelConfig(factory="no_such_module:build")})
+    with pytest.raises(ModelError, match="no_such_module:build' cannot be imported"):
+        finetune(own, tiny_context(tmp_path))
+    assert not list((tmp_path / "runs").rglob("stage.json"))

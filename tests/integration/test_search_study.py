@@ -1,5 +1,6 @@
 """The search over real Optuna studies on disk. The objective is a formula: what is tested is the search itself."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from rich.console import Console
 
 from phonefit.device_bench.device import DeviceInfo, MeasurementError
 from phonefit.device_bench.report import Figure, Report, Warning
@@ -24,6 +26,7 @@ from phonefit.pipeline.result import FileResult, Parity, StageUse, TrialResult
 from phonefit.pipeline.search import study
 from phonefit.pipeline.search.result import SearchResult
 from phonefit.pipeline.search.study import SearchStoppedError, search
+from phonefit.pipeline.search.table import search_table
 from tests.tiny import LABELS, PREPROCESS
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +41,9 @@ SPACE = {
 
 
 def make_recipe(space=SPACE, **changes):
-    sections = {"search": {"space": space, "trials": 8, "objectives": ["quality", "latency_p90_ms"]}, **changes}
-    return Recipe(name="study", model={"family": "resnet18"}, data={"source": "demo"}, **sections)
+    wanted = {"space": space, "trials": 8, "objectives": ["quality", "latency_p90_ms"]}
+    sections = {"name": "study", "finetune": {"epochs": 5}, "search": wanted, **changes}
+    return Recipe(model={"family": "resnet18"}, data={"source": "demo"}, **sections)
 
 
 def objective(recipe, trusted=True):
@@ -329,3 +333,19 @@ def test_a_runs_folder_with_odd_characters_works(tmp_path):
     runs = tmp_path / "50% of a?b #c"
     assert len(points(search(make_recipe(), trials=2, runs=runs, evaluate=objective))) == 2
     assert (runs / "study" / "study.db").is_file()
+
+
+def test_the_table_shows_the_front_in_words(tmp_path):
+    steps = [[], [{"technique": "prune", "ratio": 0.25, "recover": {"epochs": 0}}, {"technique": "quantise"}]]
+    recipe = make_recipe(space={"compress": steps}, budget={"latency_p90_ms": 20})
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(search_table(search(recipe, runs=tmp_path, evaluate=objective)))
+    text = console.export_text()
+    assert "compress = prune(ratio=0.25, recover=(epochs=0)), quantise" in text
+    assert "compress = nothing" in text
+    assert "2 of 4 stages were in the store (60 s not spent again)" in text
+    assert "every one of the 2 points" in text
+    impossible = make_recipe(space={"compress": steps}, budget={"latency_p90_ms": 5}, name="impossible")
+    console.print(search_table(search(impossible, runs=tmp_path, evaluate=objective)))
+    text = console.export_text()
+    assert "no trial meets the whole budget; the nearest is trial 0, it misses latency_p90_ms by 200%" in text

@@ -89,7 +89,7 @@ class PretrainedWeights:
         outputs: number of outputs of the pretrained head (1000 for ImageNet).
         published: the published quality, in words.
         locate: returns the file's path; raises ModelError with what to install when it is missing.
-        adapt: maps the file's tensors to the names and kernel sizes of the network that is given.
+        rename: maps the file's tensors to the names of our module.
     """
 
     package: str
@@ -97,7 +97,7 @@ class PretrainedWeights:
     outputs: int
     published: str
     locate: Callable[[], Path]
-    adapt: Callable[["Mapping[str, Tensor]", "nn.Module"], "dict[str, Tensor]"]
+    rename: Callable[["Mapping[str, Tensor]"], "dict[str, Tensor]"]
 
 
 @dataclass(frozen=True)

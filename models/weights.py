@@ -100,7 +100,7 @@ def _load_pretrained(network: nn.Module, architecture: Architecture) -> str:
             "path of a .safetensors or weights-only .pt file as weights, or use random"
         )
     origin = f"{spec.pretrained.package} ({spec.pretrained.published})"
-    state = spec.pretrained.adapt(load_weights_file(spec.pretrained.locate()), network)
+    state = spec.pretrained.rename(load_weights_file(spec.pretrained.locate()))
     if architecture.depth == 1 and architecture.width == 1:
         replaced = load_adapted(network, state, origin, HEAD)
         return _sentence(network, set(network.state_dict()) - set(replaced), origin, bool(replaced))

@@ -25,6 +25,9 @@ class Figures:
     quality_drop: float
 
 
+TOLERANCE = 1e-9
+"""Rounding of a figure that meets its limit exactly."""
+
 REMEDIES = {
     "ram": "quantise, prune, or take a smaller input size; or raise budget.ram_share",
     "peak_memory": "quantise, prune, or take a smaller input size",
@@ -34,29 +37,42 @@ REMEDIES = {
 }
 
 
+def figures_of(file: FileResult) -> Figures:
+    """The figures of one file of a trial."""
+    report = file.report
+    return Figures(file.artifact.bytes, report.peak_memory_bytes(), report.p90_milliseconds(), file.quality_drop)
+
+
+def margins(figures: Figures, budget: BudgetConfig) -> dict[str, float]:
+    """Limit -> figure / limit - 1, for each limit that is given: 0 or less where it is met.
+
+    For a limit of 0 it is the figure itself.
+    """
+    return {name: figure / limit - 1 if limit > 0 else figure for name, limit, figure, _ in _limits(figures, budget)}
+
+
 def violations(figures: Figures, budget: BudgetConfig) -> tuple[Violation, ...]:
     """The limits that are missed, worst first."""
+    excess = margins(figures, budget)
+    missed = [
+        Violation(limit_name=name, limit=limit, figure=figure, unit=unit, excess=excess[name], remedy=REMEDIES[name])
+        for name, limit, figure, unit in _limits(figures, budget)
+        if excess[name] > TOLERANCE
+    ]
+    return tuple(sorted(missed, key=lambda violation: -violation.excess))
+
+
+def _limits(figures: Figures, budget: BudgetConfig) -> list[tuple[str, float, float, str]]:
+    """Name, limit, figure and unit of each limit that is given."""
     app_memory = None if budget.ram is None else float(budget.ram) * budget.ram_share
-    limits: tuple[tuple[str, float | None, float, str], ...] = (
+    limits: list[tuple[str, float | None, float, str]] = [
         ("ram", app_memory, figures.peak_memory, "bytes"),
         ("peak_memory", budget.peak_memory, figures.peak_memory, "bytes"),
         ("file_size", budget.file_size, figures.bytes, "bytes"),
         ("latency_p90_ms", budget.latency_p90_ms, figures.latency_p90, "ms"),
         ("quality_drop", budget.quality_drop, figures.quality_drop, "share"),
-    )
-    missed = [
-        Violation(
-            limit_name=name,
-            limit=limit,
-            figure=figure,
-            unit=unit,
-            excess=figure / limit - 1 if limit > 0 else figure,
-            remedy=REMEDIES[name],
-        )
-        for name, limit, figure, unit in limits
-        if limit is not None and figure > limit + 1e-9
     ]
-    return tuple(sorted(missed, key=lambda violation: -violation.excess))
+    return [(name, float(limit), figure, unit) for name, limit, figure, unit in limits if limit is not None]
 
 
 def best_file(files: Sequence[FileResult], quality_name: str, samples: int) -> int | None:

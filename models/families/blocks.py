@@ -8,7 +8,6 @@ import math
 from collections import OrderedDict
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from phonefit.models.spec import HeadOptions
 
@@ -40,18 +39,12 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def enlarge_kernel(weight: Tensor, height: int, width: int) -> Tensor:
-    """Zero rows and columns in front of a convolution's weight [outputs, inputs, h, w], up to `height` and `width`."""
-    return functional.pad(weight, (width - weight.shape[3], 0, height - weight.shape[2], 0))
-
-
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch normalisation, and an activation unless `activation` is None.
 
-    With `size`, the height and width of its input, the outputs are those of TensorFlow's SAME padding at that size,
-    which puts one more zero after than before where stride is 2 and the size is even. That is written as a kernel with
-    one more row and column in front and equal padding on all sides; with zeros there (`enlarge_kernel`) the outputs are
-    the same. A pad layer instead would be left in float by the int8 converters, or be moved between two layouts.
+    With `size`, the height and width of its input, the padding is TensorFlow's SAME at that size, which puts one more
+    zero after than before where stride is 2 and the size is even: a pad layer then, since a convolution pads evenly.
+    (A kernel with one more row and column of zeros would do without, but 6x6 depthwise kernels are slow on phones.)
     Without `size` the padding is kernel // 2.
     """
 
@@ -68,11 +61,14 @@ class ConvNorm(nn.Sequential):
         size: Size | None = None,
     ) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        kernels, padding = (kernel, kernel), (kernel // 2, kernel // 2)
+        padding = (kernel // 2, kernel // 2)
         if size is not None:
             (top, bottom), (left, right) = (same_padding(pixels, kernel, stride) for pixels in size)
-            kernels, padding = (kernel + bottom - top, kernel + right - left), (bottom, right)
-        layers["conv"] = nn.Conv2d(inputs, outputs, kernels, stride, padding, groups=groups, bias=False)
+            padding = (top, left)
+            if (top, left) != (bottom, right):
+                layers["pad"] = nn.ZeroPad2d((left, right, top, bottom))
+                padding = (0, 0)
+        layers["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
         layers["norm"] = nn.BatchNorm2d(outputs, eps=eps, momentum=momentum)
         if activation is not None:
             layers["activation"] = activation()

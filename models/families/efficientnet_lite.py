@@ -92,13 +92,8 @@ def _locate_lite0() -> Path:
     return found[0]
 
 
-def _adapt_lite0(state: "Mapping[str, Tensor]", network: "nn.Module") -> "dict[str, Tensor]":
-    """Names of the published file (`_blocks.3._bn1.weight`) to ours (`features.stage2.0.body.depthwise.norm.weight`).
-
-    Kernels get the zeros that `network` needs to pad as the weights were trained, see `ConvNorm`.
-    """
-    from phonefit.models.families.blocks import enlarge_kernel
-
+def _rename_lite0(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Names of the published file (`_blocks.3._bn1.weight`) to ours (`features.stage2.0.body.depthwise.norm.weight`)."""
     places = [(stage, block) for stage in range(len(STAGES)) for block in range(STAGES[stage][0])]
     in_block = {
         "_expand_conv": "expand.conv",
@@ -123,10 +118,6 @@ def _adapt_lite0(state: "Mapping[str, Tensor]", network: "nn.Module") -> "dict[s
         else:
             layer, _, parameter = name.partition(".")
             renamed[f"{outside[layer]}.{parameter}"] = tensor
-    own = network.state_dict()
-    for name, tensor in renamed.items():
-        if tensor.dim() == 4 and name in own:
-            renamed[name] = enlarge_kernel(tensor, *own[name].shape[2:])
     return renamed
 
 
@@ -136,7 +127,7 @@ LITE0_WEIGHTS = PretrainedWeights(
     outputs=1000,
     published="ImageNet top-1 75.1 % at 224 pixels",
     locate=_locate_lite0,
-    adapt=_adapt_lite0,
+    rename=_rename_lite0,
 )
 
 SPECS = tuple(

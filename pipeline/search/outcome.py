@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from phonefit.device_bench.device import MeasurementError
+from phonefit.pipeline.budget import figures_of, margins
 from phonefit.pipeline.recipe import BudgetConfig, Objective
 from phonefit.pipeline.result import FileResult, TrialResult
-
-LIMITS = ("ram", "peak_memory", "file_size", "latency_p90_ms", "quality_drop")
-"""Limits of a budget that a violation can be about."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class Outcome:
 
     Attributes:
         values: in the order of the objectives.
-        constraints: limit -> excess as a share of it; 0 where the limit is met.
+        constraints: limit -> figure / limit - 1; 0 or less where the limit is met.
         notes: the fields of SearchTrial that nothing is learned from: file, trusted, stages, seconds_saved.
     """
 
@@ -36,12 +34,10 @@ def outcome_of(result: TrialResult, objectives: Sequence[Objective], budget: Bud
         MeasurementError: it has no file, or a figure that an objective needs is missing.
     """
     file = best_of(result)
-    missed = {violation.limit_name: min(violation.excess, 1e9) for violation in file.violations}
-    met = {name: 0.0 for name in LIMITS if getattr(budget, name) is not None}
     reused = [stage for stage in result.stages if stage.reused]
     return Outcome(
         values=tuple(_figure(file, name, result.quality_name) for name in objectives),
-        constraints=met | missed,
+        constraints=margins(figures_of(file), budget),
         notes={
             "file": file.name,
             "trusted": file.report.trusted,

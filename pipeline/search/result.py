@@ -29,6 +29,7 @@ class SearchTrial(Frozen):
         values: objective -> figure of the trial's best file; None unless complete.
         constraints: limit of the budget -> by how much it is missed, as a share of the limit; 0 or less: it is met.
         file: name of the file that the figures belong to.
+        test_quality: quality of that file on the test side; only on the Pareto front, at the end.
         trusted: nothing speaks against the measurement of that file.
         seconds_saved: what the reused stages had cost.
         duplicate_of: number of the first trial of the same point.
@@ -41,6 +42,7 @@ class SearchTrial(Frozen):
     constraints: Mapping[str, float] = {}
     reason: str | None = None
     file: str | None = None
+    test_quality: float | None = None
     trusted: bool = True
     stages_computed: int = 0
     stages_reused: int = 0

@@ -94,6 +94,7 @@ def search(
     check_recipe(recipe)
     distributions(recipe.search.space)
     progress = progress or SilentProgress()
+    own_trials = evaluate is None
     evaluate = evaluate or _default_evaluate(runs, progress)
     wanted = trials or recipe.search.trials
     folder = Store(runs).folder(recipe.name)
@@ -120,13 +121,21 @@ def search(
                     _try_again(study, numbers, folder)
                     _summarise(study, recipe, folder, wanted)
                     raise SearchStoppedError(failure, numbers) from failure
-        return _summarise(study, recipe, folder, wanted)
+        result = _summarise(study, recipe, folder, wanted)
+        if own_trials:
+            from phonefit.pipeline.search.front import with_front_tested
+
+            result = with_front_tested(result, recipe, runs, progress)
+            write_result(folder / "search.json", result)
+        return result
 
 
 def _default_evaluate(runs: Path, progress: Progress) -> Callable[[Recipe], TrialResult]:
     from phonefit.pipeline.run import run_trial
 
-    return lambda recipe: run_trial(recipe, runs, progress)
+    # The float original is there to compare a single run with; a trial that wants it has no compression steps.
+    alone = {"convert.original": False}
+    return lambda recipe: run_trial(apply_overrides(recipe, alone), runs, progress)
 
 
 def _open_study(recipe: Recipe, folder: Path) -> "Study":

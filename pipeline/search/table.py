@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pydantic import JsonValue
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,20 +17,22 @@ _ARROWS = {"maximize": "↑", "minimize": "↓"}
 
 def search_table(result: SearchResult) -> RenderableType:
     """The Pareto front, best of the first objective first; then what else happened."""
-    table = Table(title="Pareto front", title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    title = f"Pareto front of {len(result.trials)} trials"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", justify="right")
     table.add_column("parameters", overflow="fold")
     table.add_column("file", overflow="fold")
     for name in result.objectives:
         table.add_column(f"{name.replace('_', ' ')} {_ARROWS[DIRECTIONS[name]]}", justify="right")
+    table.add_column("quality, test", justify="right")
     first = result.objectives[0]
     by_number = {trial.number: trial for trial in result.trials}
     for trial in sorted((by_number[number] for number in result.pareto), key=lambda trial: _cost(trial, first)):
         assert trial.values is not None  # only complete trials are on the front
         figures = [_figure(name, trial.values[name]) for name in result.objectives]
-        table.add_row(
-            str(trial.number), parameters_text(trial), f"{trial.file}{'' if trial.trusted else ' ?'}", *figures
-        )
+        tested = "" if trial.test_quality is None else f"{trial.test_quality:.2%}"
+        doubt = "" if trial.trusted else " ?"
+        table.add_row(str(trial.number), parameters_text(trial), f"{trial.file}{doubt}", *figures, tested)
     notes = [_counts(result), _reuse(result), result.note, *_failures(result.trials)]
     if any(not by_number[number].trusted for number in result.pareto):
         notes.append("? unstable measurement; see the reasons in trials/N.json, or measure again on an idle machine")

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from torch import nn, special
 
 from phonefit.device_bench.runtimes import runtime_module
 from phonefit.device_bench.runtimes.run_samples import run_samples
@@ -26,7 +27,6 @@ def context(tmp_path):
 
 def padded(outputs: int):
     """Asymmetric zero padding before strided convolutions, residuals in a row, normalisations that stand alone."""
-    from torch import nn
 
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -165,13 +165,12 @@ def test_operators_outside_the_delegate_fail_the_limit(tmp_path, context):
         convert_stage(other, "executorch", context, ConvertConfig(least_delegated=1))
 
 
+class Erf(nn.Module):
+    def forward(self, x):
+        return special.erf(x)
+
+
 def with_erf(outputs: int):
-    from torch import nn, special
-
-    class Erf(nn.Module):
-        def forward(self, x):
-            return special.erf(x)
-
     layers = (nn.Conv2d(3, 8, 3, stride=2), Erf(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, outputs))
     return nn.Sequential(*layers)
 
@@ -186,8 +185,6 @@ def test_a_network_that_cannot_be_traced_is_explained(tmp_path, context):
 
 
 def data_dependent(outputs: int):
-    from torch import nn
-
     class Branch(nn.Sequential):
         def forward(self, x):
             return super().forward(x if x.mean() > 0 else -x)

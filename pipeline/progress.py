@@ -57,7 +57,9 @@ class TerminalProgress:
         row = self._bars.add_task(title, total=total, note="")
 
         def advance(steps: int = 1, note: str = "") -> None:
-            self._bars.update(row, advance=steps, **({"note": note} if note else {}))
+            self._bars.advance(row, steps)
+            if note:
+                self._bars.update(row, note=note)
 
         last = ""
         try:

@@ -44,7 +44,7 @@ class ConvNorm(nn.Sequential):
 
     With `size`, the height and width of its input, the padding is TensorFlow's SAME at that size, which puts one more
     zero after than before where stride is 2 and the size is even: a pad layer then, since a convolution pads evenly.
-    (A kernel with one more row and column of zeros would do without, but 6x6 depthwise kernels are slow on phones.)
+    (A kernel with one more row and column of zeros would do without, but 6x6 depthwise kernels are slow in XNNPACK.)
     Without `size` the padding is kernel // 2.
     """
 

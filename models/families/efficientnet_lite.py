@@ -93,7 +93,10 @@ def _locate_lite0() -> Path:
 
 
 def _rename_lite0(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """Names of the published file (`_blocks.3._bn1.weight`) to ours (`features.stage2.0.body.depthwise.norm.weight`)."""
+    """Names of the published file (`_blocks.3._bn1.weight`) to ours (`features.stage2.0.body.depthwise.norm.weight`).
+
+    The file holds its blocks in one row, ours are grouped by stage, so that another depth keeps its place.
+    """
     places = [(stage, block) for stage in range(len(STAGES)) for block in range(STAGES[stage][0])]
     in_block = {
         "_expand_conv": "expand.conv",

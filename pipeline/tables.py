@@ -22,8 +22,8 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:.2f} MB"
 
 
-def table(*columns: str, title: str = "") -> Table:
-    """A table whose first column is text and whose others are numbers."""
+def table(*columns: str, title: str = "", numbers: bool = True) -> Table:
+    """A table whose first column is text; the others are aligned as numbers, or as text too."""
     result = Table(
         title=title or None,
         title_justify="left",
@@ -33,7 +33,7 @@ def table(*columns: str, title: str = "") -> Table:
         collapse_padding=True,
     )
     for index, column in enumerate(columns):
-        result.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        result.add_column(column, justify="right" if index and numbers else "left", overflow="fold")
     return result
 
 
@@ -122,7 +122,7 @@ def comparison_table(comparison: Comparison, names: tuple[str, str]) -> Renderab
 
 def key_value_table(title: str, values: Mapping[str, str]) -> Table:
     """Two text columns."""
-    result = Table(title=title, title_justify="left", show_header=False, pad_edge=False)
+    result = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in values.items():
         result.add_row(name, value)
     return result
@@ -147,7 +147,7 @@ def conversion_table(files: Sequence[ConvertedFile], folder: Path) -> Renderable
 
 def models_table(specs: Iterable[ModelSpec]) -> Table:
     """Model families."""
-    result = table("model", "parameters", "usual input", "smallest", "packaged weights")
+    result = table("model", "parameters", "usual input", "smallest", "packaged weights", numbers=False)
     for spec in specs:
         weights = f"{spec.pretrained.published} ({spec.pretrained.licence})" if spec.pretrained else "-"
         result.add_row(
@@ -162,7 +162,7 @@ def models_table(specs: Iterable[ModelSpec]) -> Table:
 
 def devices_table(devices: Mapping[str, DeviceInfo]) -> Table:
     """Devices that answer now."""
-    result = table("device", "processor", "cores", "memory", "system")
+    result = table("device", "processor", "cores", "memory", "system", numbers=False)
     for name, info in devices.items():
         result.add_row(name, info.name, str(info.cores), f"{info.ram_bytes / 2**30:.1f} GiB", info.operating_system)
     return result
@@ -170,7 +170,7 @@ def devices_table(devices: Mapping[str, DeviceInfo]) -> Table:
 
 def doctor_table(checks: Sequence[Check]) -> Table:
     """What is there and what is missing."""
-    result = table("check", "found", "what to do")
+    result = table("check", "found", "what to do", numbers=False)
     for check in checks:
         mark = (
             Text("✓ ", "green")

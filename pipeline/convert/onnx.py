@@ -53,6 +53,7 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
         check_float_layers(quantisation, network)
         model = _quantised(model, quantisation, context.data.calibration(quantisation.calibration))
     path = destination / f"{name}.onnx"
+    _share_constants(model)
     path.write_bytes(_stripped(model).SerializeToString(deterministic=True))
     return describe(path, "onnx", checkpoint, layout="NCHW")
 
@@ -115,6 +116,23 @@ def _nodes_of(model: "ModelProto", layers: tuple[str, ...]) -> list[str]:
             f"{', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
         )
     return [name for names in nodes.values() for name in names]
+
+
+def _share_constants(model: "ModelProto") -> None:
+    """Keep one of equal constants: the quantiser writes a tensor of zero points for each weight and bias anew."""
+    graph = model.graph
+    kept: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    renamed = {
+        tensor.name: kept.setdefault((tensor.data_type, tuple(tensor.dims), tensor.raw_data), tensor.name)
+        for tensor in graph.initializer
+        if tensor.raw_data
+    }
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = renamed.get(name, name)
+    remaining = [tensor for tensor in graph.initializer if renamed.get(tensor.name, tensor.name) == tensor.name]
+    del graph.initializer[:]
+    graph.initializer.extend(remaining)
 
 
 def _stripped(model: "ModelProto") -> "ModelProto":

@@ -111,7 +111,8 @@ def test_doctor_says_what_is_missing(tmp_path, monkeypatch):
         return "0.1" if name == "optuna" else real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    result = invoke("doctor", "--runs", str(tmp_path))
+    result = invoke("doctor", "--json", "--runs", str(tmp_path))
     assert result.exit_code == 1
-    assert "pip install onnxruntime==" in result.output
-    assert "pip install optuna==" in result.output
+    remedies = {check["name"]: check["remedy"] for check in json.loads(result.output) if not check["passed"]}
+    assert remedies["onnxruntime"].startswith("pip install onnxruntime==")
+    assert remedies["optuna"].startswith("pip install optuna==")

@@ -22,7 +22,9 @@ def main() -> None:
     pairs = [(seconds(empty), seconds(helped)) for _ in range(RUNS)]
     base, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(helped / empty for empty, helped in pairs)
-    print(f"python -c pass {base * 1e3:.1f} ms, phonefit --help {ours * 1e3:.1f} ms, median ratio {ratio:.1f}x ({RUNS} pairs)")
+    print(
+        f"python -c pass: {base * 1e3:.1f} ms, phonefit --help: {ours * 1e3:.1f} ms, ratio {ratio:.1f} ({RUNS} pairs)"
+    )
 
 
 if __name__ == "__main__":

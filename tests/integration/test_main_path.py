@@ -242,7 +242,8 @@ main()
 
 def test_no_write_permission_is_explained(tmp_path):
     recipe = write_recipe(tmp_path)
-    done = phonefit("run", str(recipe), "--runs", str(tmp_path / "runs"), program=NO_PERMISSION)  # root may write anywhere
+    # Simulated, because root may write anywhere.
+    done = phonefit("run", str(recipe), "--runs", str(tmp_path / "runs"), program=NO_PERMISSION)
     assert done.returncode == 2
     assert "no permission to write" in done.stderr
     assert "Traceback" not in done.stderr

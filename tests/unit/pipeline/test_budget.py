@@ -30,7 +30,8 @@ def file_result(quality: float, milliseconds: float, missed=(), runtime="onnx") 
     )  # fmt: skip
     return FileResult(
         variant="compressed", artifact=artifact, path="x", checkpoint="c", quality={"accuracy": quality},
-        quality_drop=0.0, parity=Parity(samples=1, cosine=1, snr_db=None, agreement=1), report=report, violations=missed,
+        quality_drop=0.0, parity=Parity(samples=1, cosine=1, snr_db=None, agreement=1), report=report,
+        violations=missed,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from phonefit.pipeline.convert.describe import describe, input_shape
 from phonefit.pipeline.convert.graph import exported_graph
 from phonefit.pipeline.convert.quantised_graph import (
     annotate_clamped,
+    annotate_padding,
     check_float_layers,
     quantised_graph,
     quantised_nodes,
@@ -60,11 +61,12 @@ def _quantizer(quantisation: Quantisation) -> Any:
     wanted = quantised_nodes(quantisation.float_layers)
 
     class ClampedQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
-        """XNNPACK's quantiser, with one range for a layer and the ReLU6 after it."""
+        """XNNPACK's quantiser, with ranges after ReLU6 and padding as a part of convolutions."""
 
         def annotate(self, model: "GraphModule") -> "GraphModule":
             annotate_clamped(model, config, wanted)
             annotated: GraphModule = super().annotate(model)
+            annotate_padding(annotated, config)
             return annotated
 
     return ClampedQuantizer().set_global(config).set_filter_function(wanted)

@@ -57,8 +57,8 @@ def exported_graph(network: nn.Module, example: "Tensor") -> "GraphModule":
 def fold_batch_norms(graph: "GraphModule") -> None:
     """Fold each batch normalisation of an exported graph into the convolution or linear layer before it.
 
-    One that stands alone, as in pre-activation networks, becomes a multiplication and an addition by constants:
-    y = x * s + (b - m * s) with s = w / sqrt(v + eps).
+    With weight w, bias b, mean m and variance v it is y = x * s + (b - m * s), s = w / sqrt(v + eps). One that stands
+    alone, as in pre-activation networks, becomes a layer that computes just this.
 
     Raises:
         ConversionError: one is left, for example because it is in training mode.
@@ -121,16 +121,23 @@ def _fold_into(graph: "GraphModule", node: "Node", scale: "Tensor", shift: "Tens
 
 
 def _scale_and_shift(graph: "GraphModule", node: "Node", scale: "Tensor", shift: "Tensor") -> None:
-    shape = (1, -1, *[1] * (node.meta["val"].dim() - 2))
-    owner = _owner(node.args[3])
+    """Replace a lone normalisation, of pictures by a 1x1 convolution of each channel: all runtimes have it in int8."""
+    source, owner = node.args[0], _owner(node.args[3])
+    channels, dimensions = len(scale), node.meta["val"].dim()
+    shape = (1, -1, *[1] * (dimensions - 2))
     with graph.graph.inserting_before(node):
-        factor = _attach(graph, owner, "scale", scale.reshape(shape))
-        offset = _attach(graph, owner, "shift", shift.reshape(shape))
-        product = graph.graph.call_function(_aten.mul.Tensor, (node.args[0], factor))
-        total = graph.graph.call_function(_aten.add.Tensor, (product, offset))
-    for new in (product, total):
-        new.meta = dict(node.meta)
-    node.replace_all_uses_with(total)
+        if dimensions == 4:
+            weight = _attach(graph, owner, "weight", scale.reshape(-1, 1, 1, 1))
+            bias = _attach(graph, owner, "bias", shift)
+            new = [graph.graph.call_function(CONVOLUTIONS[0], (source, weight, bias, [1, 1], [0, 0], [1, 1], channels))]
+        else:
+            factor = _attach(graph, owner, "scale", scale.reshape(shape))
+            offset = _attach(graph, owner, "shift", shift.reshape(shape))
+            product = graph.graph.call_function(_aten.mul.Tensor, (source, factor))
+            new = [product, graph.graph.call_function(_aten.add.Tensor, (product, offset))]
+    for item in new:
+        item.meta = dict(node.meta)
+    node.replace_all_uses_with(new[-1])
 
 
 def _owner(constant: "Argument") -> str:

@@ -115,24 +115,36 @@ def annotate_arithmetic(graph: "GraphModule", config: Any, wanted: NodeFilter) -
             users[0].meta[_ANNOTATION] = QuantizationAnnotation(output_qspec=config.output_activation, _annotated=True)
 
 
-def annotate_padding(graph: "GraphModule") -> None:
-    """Let zero padding keep the range of its input; zero is exact in every affine int8 range."""
-    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
+def annotate_padding(graph: "GraphModule", config: Any) -> None:
+    """Quantise what is padded with zeros instead of what comes out of the padding before a convolution.
+
+    Zero is exact in every affine int8 range, so nothing is lost, and both converters can then make the padding a part
+    of the convolution. A quantise operator between the two would keep it as an operator of its own, in float or
+    between transposes.
+    """
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 
     for node in graph.graph.nodes:
-        if node.op != "call_function" or node.target not in (_aten.pad.default, _aten.constant_pad_nd.default):
+        known = node.meta.get(_ANNOTATION)
+        if node.target not in CONVOLUTIONS or known is None:
             continue
-        source = node.args[0]
-        known = source.meta.get(_ANNOTATION)
-        feeds = [user.meta.get(_ANNOTATION) for user in node.users]
-        before = known is not None and known.output_qspec is not None
-        if node.meta.get(_ANNOTATION) or not feeds or not all(feeds):
+        padding = node.args[0]
+        if not _is_zero_padding(padding) or padding not in known.input_qspec_map:
             continue
-        edge = SharedQuantizationSpec(source if before else (source, node))
-        first = edge if before else feeds[0].input_qspec_map[node]  # the input picture itself is padded
-        node.meta[_ANNOTATION] = QuantizationAnnotation(
-            input_qspec_map={source: first}, output_qspec=edge, _annotated=True
-        )
+        del known.input_qspec_map[padding]
+        source = padding.args[0]
+        before = source.meta.get(_ANNOTATION)
+        if before is None or before.output_qspec is None:  # the input picture itself
+            specs = {source: config.input_activation}
+            padding.meta[_ANNOTATION] = QuantizationAnnotation(input_qspec_map=specs, _annotated=True)
+
+
+def _is_zero_padding(node: "Node") -> bool:
+    """aten.pad(x, amounts, mode="constant", value=None) or aten.constant_pad_nd(x, amounts, value=0), with zeros."""
+    if node.target is _aten.pad.default:
+        mode = node.args[2] if len(node.args) > 2 else "constant"
+        return mode == "constant" and not any(node.args[3:])
+    return node.target is _aten.constant_pad_nd.default and not any(node.args[2:])
 
 
 def quantised_graph(

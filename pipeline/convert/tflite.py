@@ -1,6 +1,7 @@
 """Checkpoint -> .tflite for LiteRT: channels-last throughout, integers throughout where quantised."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule
 
+_PAD = torch.ops.aten.constant_pad_nd.default
+
 
 def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: str) -> Artifact:
     """Write `destination/NAME.tflite` and its description: batch 1, input NHWC, output [1, outputs].
@@ -41,7 +44,6 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
         ConversionError: the network cannot be exported, or float_layers names no layer of it or one that LiteRT's
             converter quantises all the same.
     """
-    import litert_torch
     from litert_torch.quantize.quant_config import QuantConfig
 
     torch.set_num_threads(context.threads)
@@ -50,15 +52,14 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
     graph = exported_graph(ChannelsLast(network), example)
     quantisation = checkpoint.info.quantisation
     if quantisation is None:
-        content = litert_torch.convert(graph, (example,)).model_content()
+        content = _converted(graph, example)
     else:
         check_float_layers(quantisation, network)
         quantizer = _quantizer(quantisation)
         in_float = float_weights(graph, quantised_nodes(quantisation.float_layers))
         samples = context.data.calibration(quantisation.calibration)
         graph = quantised_graph(graph, quantizer, samples, fold=False, as_input=_channels_last)
-        config = QuantConfig(pt2e_quantizer=quantizer)
-        content = litert_torch.convert(graph, (example,), quant_config=config).model_content()
+        content = _converted(graph, example, quant_config=QuantConfig(pt2e_quantizer=quantizer))
         _check_float(content, in_float)
     path = destination / f"{name}.tflite"
     path.write_bytes(compacted(content))
@@ -67,6 +68,37 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
 
 def _channels_last(sample: "Tensor") -> "Tensor":
     return sample.permute(0, 2, 3, 1).contiguous()
+
+
+def _converted(graph: "GraphModule", example: "Tensor", **options: Any) -> bytes:
+    import litert_torch
+
+    with _padding_in_channels_last():
+        content: bytes = litert_torch.convert(graph, (example,), **options).model_content()
+    return content
+
+
+@contextmanager
+def _padding_in_channels_last() -> Iterator[None]:
+    """Teach litert-torch to bring zero padding into channels-last, as it brings convolutions.
+
+    Its table of operators lacks it, so each padding of an int8 model would stay an operator of its own between two
+    transposes; with it, padding becomes a part of the convolution that follows.
+    """
+    from litert_torch._convert.fx_passes.optimize_layout_transposes_pass.layout_rewrite import rewriters
+
+    def rewrite(node: Any) -> None:
+        source, amounts, *rest = node.args
+        width, height, channels, batch = np.array([*amounts, *[0] * (8 - len(amounts))]).reshape(4, 2).tolist()
+        node.args = (source, [*channels, *width, *height, *batch], *rest)
+
+    known = rewriters.get(_PAD)
+    rewriters[_PAD] = known or rewrite
+    try:
+        yield
+    finally:
+        if known is None:
+            del rewriters[_PAD]
 
 
 def _check_float(content: bytes, weights: "Mapping[str, Tensor]") -> None:
@@ -107,7 +139,7 @@ def _quantizer(quantisation: Quantisation) -> Any:
             annotate_clamped(model, config, wanted)
             annotate_arithmetic(model, config, wanted)
             annotated: GraphModule = super().annotate(model)
-            annotate_padding(annotated)
+            annotate_padding(annotated, config)
             return annotated
 
         def _annotate_all_static_patterns(

@@ -1,9 +1,12 @@
 """The conversion stage, with real converters and runtimes on a tiny network."""
 
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 from torch import nn, special
 
 from phonefit.device_bench.runtimes import runtime_module
@@ -11,6 +14,7 @@ from phonefit.device_bench.runtimes.run_samples import run_samples
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.spec import Architecture
 from phonefit.pipeline.convert import CONVERTERS, converter, stage
+from phonefit.pipeline.convert.graph import exported_graph
 from phonefit.pipeline.convert.parity import check_parity, parity, reference_outputs
 from phonefit.pipeline.convert.stage import convert_stage
 from phonefit.pipeline.errors import ConversionError, ParityError, StoreError, UnknownNameError
@@ -58,8 +62,6 @@ def padded(outputs: int):
 
 
 def padded_checkpoint(folder, context, quantised):
-    import torch
-
     torch.manual_seed(0)
     network = padded(len(LABELS)).train()
     with torch.no_grad():
@@ -106,6 +108,7 @@ def test_padding_residuals_and_lone_normalisation(runtime, quantised, tmp_path, 
     limits = ParityConfig(cosine=0.999, snr_db=25 if quantised else 90)
     _, artifact, _, _ = convert_stage(checkpoint, runtime, context, ConvertConfig(parity=limits, least_delegated=1))
     assert artifact.delegation.quantise_casts <= (6 if quantised else 0)
+    assert artifact.delegation.transposes <= 2  # none around the padding
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -199,6 +202,44 @@ def test_a_float_layer_that_litert_quantises_is_refused(tmp_path, context):
     other = Checkpoint.save(tmp_path / "other", checkpoint.load(), info)
     with pytest.raises(ConversionError, match=r"quantises 4 all the same.*name the neighbours too"):
         convert_stage(other, "tflite", context, ConvertConfig())
+
+
+class Normalised(nn.Module):
+    """Normalisation after a convolution, after a linear layer, alone on both ranks, and a convolution used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.Linear(3, 5)
+        self.first, self.second, self.alone = nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+        self.after_linear, self.flat = nn.BatchNorm1d(5), nn.BatchNorm1d(5)
+
+    def forward(self, x):
+        x = self.alone(self.second(self.conv(self.first(self.conv(x)))).relu())
+        return self.flat(self.after_linear(self.linear(x.mean((2, 3)))).relu())
+
+
+def test_folding_keeps_what_is_computed():
+    torch.manual_seed(0)
+    network = Normalised().train()
+    for _ in range(5):
+        network(torch.randn(16, 3, 8, 8) * 3 + 1)
+    example = torch.randn(1, 3, 8, 8)
+    graph = exported_graph(network.eval(), example)
+    assert not [node for node in graph.graph.nodes if "batch_norm" in str(node.target)]
+    torch.testing.assert_close(graph(example), network(example), rtol=1e-4, atol=1e-5)
+
+
+def test_normalisation_without_statistics_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
+    with pytest.raises(ConversionError, match="track_running_stats=True"):
+        exported_graph(network.eval(), torch.randn(1, 3, 8, 8))
+
+
+def test_asking_for_the_stage_imports_no_heavy_package():
+    heavy = ["torch", "executorch", "litert_torch", "onnx", "onnxruntime", "torchao"]
+    code = f"import sys, phonefit.pipeline.convert.stage; print([name for name in {heavy} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
 
 
 def test_an_unknown_runtime_lists_the_known_ones():

@@ -180,7 +180,7 @@ def _mismatches(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, st
 
 
 def _explain(origin: str, problems: Mapping[str, str]) -> str:
-    examples = {problem[0]: (name, problem) for name, problem in reversed(problems.items())}
+    examples = {problem[0]: (name, problem) for name, problem in reversed(list(problems.items()))}
     chosen = [*examples.values(), *problems.items()]  # one of each kind first
     shown = "; ".join(f"{name}: {problem}" for name, problem in list(dict(chosen).items())[:3])
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""

@@ -18,7 +18,7 @@ from phonefit.pipeline.recipe import ModelConfig, Recipe
 from phonefit.pipeline.store import StageResult
 
 STAGE = "finetune"
-CODE_VERSION = 1
+CODE_VERSION = 2
 # For a person's own factory: 224 pixels, the mean and deviation of ImageNet's pixels.
 FACTORY_PREPROCESS = Preprocess(height=224, width=224, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 logger = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ from phonefit.pipeline.context import Advance, Context
 from phonefit.pipeline.determinism import deterministic, seed_of
 from phonefit.pipeline.errors import TrainingError
 from phonefit.pipeline.recipe import TrainConfig
+from phonefit.pipeline.statistics import quick_statistics
 
 EVALUATION_BATCH = 64
 WARM_UP_SHARE = 0.25  # of the steps of a cycle
@@ -106,7 +107,7 @@ def train(
     Raises:
         TrainingError: the loss is not finite, or a batch is too small for the network's BatchNorm.
     """
-    with deterministic(context, title):
+    with deterministic(context, title), quick_statistics(network):
         loop = _Loop(network, context, config, title, teacher, temperature, teacher_weight, freeze_epochs, resume)
         return loop.run(early_stop)
 

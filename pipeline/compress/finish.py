@@ -10,7 +10,9 @@ from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.spec import Architecture
 from phonefit.pipeline.compress.cost import multiply_adds, parameters
 from phonefit.pipeline.context import Context
+from phonefit.pipeline.determinism import deterministic
 from phonefit.pipeline.recipe import DecomposeConfig, DistilConfig, PruneConfig, RecoverConfig
+from phonefit.pipeline.statistics import reestimate_statistics
 from phonefit.pipeline.train import train
 
 
@@ -26,6 +28,9 @@ def train_and_save(
     resume: Path | None,
 ) -> Checkpoint:
     """Train `network`, the changed network of `checkpoint`, and save it; the quantisation asked for is kept."""
+    if config.technique != "distil":
+        with deterministic(context, f"{config.technique} statistics"):
+            reestimate_statistics(network, context)
     outcome = train(
         network,
         context,

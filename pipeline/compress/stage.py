@@ -12,7 +12,7 @@ from phonefit.pipeline.recipe import StepConfig
 from phonefit.pipeline.store import StageResult
 
 # Raised when a technique gives another result for the same input.
-CODE_VERSIONS: dict[str, int] = {"prune": 1, "decompose": 1, "distil": 1, "quantise": 1}
+CODE_VERSIONS: dict[str, int] = {"prune": 2, "decompose": 2, "distil": 2, "quantise": 1}
 TOOLS: dict[str, tuple[str, ...]] = {
     "prune": ("torch", "torch-pruning"),
     "decompose": ("torch", "tensorly"),

@@ -16,33 +16,35 @@ _ARROWS = {"maximize": "↑", "minimize": "↓"}
 
 
 def search_table(result: SearchResult) -> RenderableType:
-    """The Pareto front, best of the first objective first; then what else happened."""
-    title = f"Pareto front of {len(result.trials)} trials"
+    """The Pareto front, best of the first objective first, its parameters below; then what else happened."""
+    number = sum(trial.state != "duplicate" for trial in result.trials)
+    title = f"Pareto front of {number} trials"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", justify="right")
-    table.add_column("parameters", overflow="fold")
     table.add_column("file", overflow="fold")
     for name in result.objectives:
         table.add_column(f"{name.replace('_', ' ')} {_ARROWS[DIRECTIONS[name]]}", justify="right")
     table.add_column("quality, test", justify="right")
     first = result.objectives[0]
     by_number = {trial.number: trial for trial in result.trials}
-    for trial in sorted((by_number[number] for number in result.pareto), key=lambda trial: _cost(trial, first)):
+    front = sorted((by_number[number] for number in result.pareto), key=lambda trial: _cost(trial, first))
+    for trial in front:
         assert trial.values is not None  # only complete trials are on the front
         figures = [_figure(name, trial.values[name]) for name in result.objectives]
         tested = "" if trial.test_quality is None else f"{trial.test_quality:.2%}"
-        doubt = "" if trial.trusted else " ?"
-        table.add_row(str(trial.number), parameters_text(trial), f"{trial.file}{doubt}", *figures, tested)
-    notes = [_counts(result), _reuse(result), result.note, *_failures(result.trials)]
-    if any(not by_number[number].trusted for number in result.pareto):
+        file = (trial.file or "").removeprefix("compressed ")
+        table.add_row(str(trial.number), f"{file}{'' if trial.trusted else ' ?'}", *figures, tested)
+    notes = [f"trial {trial.number}: {parameters_text(trial)}" for trial in front]
+    notes += [_counts(result), _reuse(result), result.note, *_failures(result.trials)]
+    if not all(trial.trusted for trial in front):
         notes.append("? unstable measurement; see the reasons in trials/N.json, or measure again on an idle machine")
-    front = table if result.pareto else Text("no trial meets the whole budget" + _nearest(result.trials), "yellow")
-    return Group(front, *(Text(note, "dim") for note in notes if note))
+    head = table if front else Text("no trial meets the whole budget" + _nearest(result.trials), "yellow")
+    return Group(head, *(Text(note, "dim") for note in notes if note))
 
 
 def parameters_text(trial: SearchTrial) -> str:
-    """One line a parameter: "bench.threads = 2", "compress = prune(ratio=0.3), quantise"."""
-    return "\n".join(f"{path} = {_value_text(value)}" for path, value in trial.parameters.items())
+    """For example "bench.threads = 2, compress = prune(ratio=0.3) + quantise"."""
+    return ", ".join(f"{path} = {_value_text(value)}" for path, value in trial.parameters.items())
 
 
 def _value_text(value: JsonValue) -> str:
@@ -53,7 +55,7 @@ def _value_text(value: JsonValue) -> str:
         technique = str(value.get("technique", ""))
         return f"{technique}({options})" if options or not technique else technique
     if isinstance(value, list):
-        return ", ".join(_value_text(item) for item in value) or "nothing"
+        return " + ".join(_value_text(item) for item in value) or "nothing"
     return value if isinstance(value, str) else canonical_json(value)
 
 

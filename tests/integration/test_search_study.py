@@ -341,7 +341,7 @@ def test_the_table_shows_the_front_in_words(tmp_path):
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(search_table(search(recipe, runs=tmp_path, evaluate=objective)))
     text = console.export_text()
-    assert "compress = prune(ratio=0.25, recover=(epochs=0)), quantise" in text
+    assert "compress = prune(ratio=0.25, recover=(epochs=0)) + quantise" in text
     assert "compress = nothing" in text
     assert "2 of 4 stages were in the store (60 s not spent again)" in text
     assert "every one of the 2 points" in text

@@ -8,7 +8,7 @@ from pydantic import JsonValue, ValidationError
 from phonefit.device_bench.device import Device, DeviceError, DeviceInfo, Job, MeasurementError, RawRun
 from phonefit.device_bench.devices import list_devices as list_devices
 from phonefit.device_bench.devices import open_device as open_device
-from phonefit.device_bench.report import Figure, Report, Warning
+from phonefit.device_bench.report import Figure, Report, Unit, Warning
 from phonefit.device_bench.runtimes.detect import runtime_of
 from phonefit.device_bench.stability import check
 from phonefit.models.artifact import Runtime
@@ -16,6 +16,13 @@ from phonefit.models.record import file_digest
 
 # Takes one line about what goes on.
 Progress = Callable[[str], None]
+
+_MEMORY = {"measured": "peak resident memory", "counted": "peak of touched pages that were not given back,"}
+_MODELLED = "; estimated from instructions and cache misses, see the device's details"
+
+
+TIMEOUT_SECONDS = 300.0
+"""For loading, warm-up and repeats; a wanted duration comes on top."""
 
 
 def bench(
@@ -34,7 +41,7 @@ def bench(
 
     Args:
         model: the file. Where phonefit's description NAME.json lies beside it, layouts are taken from there.
-        device: a name from `devices.DEVICES`, or a device.
+        device: a name from `devices.DEVICES`, or a device that the caller prepares and cleans up.
         runtime: refuse the file unless it is for this runtime; None takes what the file is for.
         threads: of the runtime.
         warmups: first inferences, kept apart from the samples.
@@ -66,14 +73,18 @@ def bench(
             warmups=warmups,
             repeats=repeats,
             duration_seconds=duration_seconds,
+            timeout_seconds=TIMEOUT_SECONDS + (duration_seconds or 0.0),
         )
     except ValidationError as error:
         wrong = "; ".join(f"{item['loc'][0]} = {item['input']!r}: {item['msg']}" for item in error.errors())
         raise DeviceError(f"cannot measure {model.name} so: {wrong}") from None
-    target = open_device(device) if isinstance(device, str) else device
+    say = progress or _say_nothing
+    if not isinstance(device, str):
+        return _most_trusted(device, job, attempts, say)
+    target = open_device(device)
     try:
         target.prepare()
-        return _most_trusted(target, job, attempts, progress or _say_nothing)
+        return _most_trusted(target, job, attempts, say)
     finally:
         target.cleanup()
 
@@ -113,29 +124,38 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
         "duration_seconds": job.duration_seconds,
         "seed": job.seed,
     }
+    modelled = run.latency_source == "modelled"
     figures = {
         "latency": Figure(
             unit="ns",
-            source="measured",
+            source=run.latency_source,
             samples=run.sample_nanoseconds,
-            note="one inference, copying inputs in and outputs out",
+            note="one inference, copying inputs in and outputs out" + (_MODELLED if modelled else ""),
         ),
-        "warmup": Figure(unit="ns", source="measured", samples=run.warmup_nanoseconds),
+        "warmup": Figure(unit="ns", source=run.latency_source, samples=run.warmup_nanoseconds),
         "load": Figure(
             unit="ns",
-            source="measured",
+            source=run.latency_source,
             samples=(run.load_nanoseconds,),
-            note="the file had just been read, so it comes from the page cache",
+            note="the work of the processor alone" + _MODELLED
+            if modelled
+            else "the file had just been read, so it comes from the page cache",
         ),
         "peak_memory": Figure(
             unit="bytes",
-            source="measured",
+            source=run.memory_source,
             samples=(max(run.peak_bytes - run.baseline_bytes, 0),),
-            note=f"peak resident memory above the {run.baseline_bytes} bytes of the process before loading the model",
+            note=f"{_MEMORY[run.memory_source]} above the {run.baseline_bytes} bytes of the process before loading"
+            + ("; too low, as what importing needed counts as before" if _counts_from_start(run) else ""),
         ),
         "energy": Figure(
             unit="uJ", source="unavailable", note=f"the {info.kind} has no energy source that phonefit reads"
         ),
+        **{name: Figure(unit=_unit_of(name), source="counted", samples=values) for name, values in run.counts.items()},
+        **{
+            f"load_{name}": Figure(unit=_unit_of(name), source="counted", samples=(value,))
+            for name, value in run.load_counts.items()
+        },
     }
     return Report(
         model_sha256=model_sha256,
@@ -150,6 +170,17 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
         versions=run.versions,
         untrusted=check(run),
     )
+
+
+def _counts_from_start(run: RawRun) -> bool:
+    """Whether the peak could not be made to begin at the load (the kernel refused)."""
+    return run.conditions_before.get("peak_memory_counts_from") == "process start"
+
+
+def _unit_of(count: str) -> Unit:
+    """Unit of a count by the end of its name."""
+    ending = count.rpartition("_")[2]
+    return "bytes" if ending == "bytes" else "misses" if ending == "misses" else "instructions"
 
 
 def _say_nothing(line: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field, JsonValue
 
@@ -59,6 +59,8 @@ class Job(Frozen):
         memory_limit_bytes: enforced where the device can enforce one.
         seed: of the random inputs.
         input_file: .npy file with one input to use instead of random ones.
+        output_file: .npz file to write the outputs of the last inference to, as output_0, output_1, …, in stored form.
+        cpu_mask: bit k allows core k; None leaves the choice to the device.
     """
 
     model: Path
@@ -71,6 +73,8 @@ class Job(Frozen):
     timeout_seconds: float = Field(default=300.0, gt=0)
     seed: int = 0
     input_file: Path | None = None
+    output_file: Path | None = None
+    cpu_mask: int | None = Field(default=None, gt=0)
 
 
 class RawRun(Frozen):
@@ -83,6 +87,13 @@ class RawRun(Frozen):
         baseline_bytes: peak resident memory (VmHWM) of a process with this runtime before it loads a model.
         peak_bytes: peak resident memory (VmHWM) of the process that ran the model.
         conditions_before: load average, clocks, temperature, battery: name -> value.
+        counts: what was counted in each timed inference, name -> one number each. Names end in _instructions, _bytes
+            or _misses, which is their unit; `instructions` is the sum.
+        load_counts: the same for loading the model.
+        latency_source: "modelled" when the times are estimates from counts, on a device that has no time of its own.
+        memory_source: "counted" when the peak is the pages that the process touched and did not give back.
+        out_of_memory: the memory limit ended the process: there are no samples, and `peak_bytes` is how far it came.
+        cgroup_peak_bytes: where the device can tell: peak use of program, file pages and kernel together (memory.peak).
     """
 
     load_nanoseconds: int
@@ -93,6 +104,12 @@ class RawRun(Frozen):
     conditions_before: Mapping[str, JsonValue] = {}
     conditions_after: Mapping[str, JsonValue] = {}
     versions: Mapping[str, str] = {}
+    counts: Mapping[str, tuple[float, ...]] = {}
+    load_counts: Mapping[str, float] = {}
+    latency_source: Literal["measured", "modelled"] = "measured"
+    memory_source: Literal["measured", "counted"] = "measured"
+    out_of_memory: bool = False
+    cgroup_peak_bytes: int | None = None
 
 
 class Device(Protocol):
@@ -103,7 +120,7 @@ class Device(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Bring it into a state fit for measuring.
+        """Bring it into a state fit for measuring; does nothing where that is done already.
 
         Raises:
             DeviceError: it cannot be reached or its conditions forbid measuring.

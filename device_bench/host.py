@@ -46,6 +46,7 @@ class HostDevice:
             outcome = _run_worker(job, Path(name))
         if outcome.run is None:
             raise (FileFormatError if outcome.file_is_bad else DeviceError)(outcome.error)
+        before |= outcome.run.conditions_before
         return outcome.run.model_copy(update={"conditions_before": before, "conditions_after": host_conditions()})
 
     def cleanup(self) -> None:

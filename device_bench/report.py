@@ -12,7 +12,7 @@ from phonefit.models.artifact import Runtime
 from phonefit.models.record import Frozen, Record
 
 Source = Literal["measured", "counted", "modelled", "unavailable"]
-Unit = Literal["ns", "bytes", "uJ", "instructions"]
+Unit = Literal["ns", "bytes", "uJ", "instructions", "misses"]
 
 
 class Figure(Frozen):
@@ -39,7 +39,8 @@ class Report(Record):
     """One model file measured on one device.
 
     Attributes:
-        figures: "latency", "warmup", "load", "peak_memory", "energy": name -> samples.
+        figures: "latency", "warmup", "load", "peak_memory", "energy": name -> samples; where a device counts, also
+            "instructions", "read_bytes", "l1_misses" and so on of an inference, and the same of the load as "load_…".
         untrusted: reasons not to trust it; empty when the measurement is stable.
         settings: threads, warm-ups, repeats: what was asked.
     """

@@ -45,7 +45,7 @@ def measure(job: Job) -> RawRun:
     module = runtime_module(job.runtime)
     module.start()
     gc.collect()
-    restart_peak()
+    restarted = restart_peak()
     baseline = peak_resident_bytes()
     start = time.perf_counter_ns()
     session = module.load(job.model, job.threads)
@@ -61,6 +61,7 @@ def measure(job: Job) -> RawRun:
         sample_nanoseconds=samples,
         baseline_bytes=baseline,
         peak_bytes=peak_resident_bytes(),
+        conditions_before={"peak_memory_counts_from": "load" if restarted else "process start"},
         versions={**module.versions(), "python": sys.version.split()[0]},
     )
 

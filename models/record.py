@@ -30,11 +30,15 @@ def file_digest(path: Path) -> str:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of the new one, also after a kill."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class Frozen(BaseModel):
@@ -68,6 +72,8 @@ class Record(Frozen):
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise FileFormatError(f"{path}: no such file; expected a {cls.__name__} there") from None
+        except OSError as error:
+            raise FileFormatError(f"{path}: cannot be read ({error.strerror}); expected a {cls.__name__}") from None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise FileFormatError(f"{path}: not JSON ({error}); expected a {cls.__name__}") from None
         found = content.get("schema_number") if isinstance(content, dict) else None

@@ -48,7 +48,8 @@ def margins(figures: Figures, budget: BudgetConfig) -> dict[str, float]:
 
     For a limit of 0 it is the figure itself.
     """
-    return {name: figure / limit - 1 if limit > 0 else figure for name, limit, figure, _ in _limits(figures, budget)}
+    excess = {name: figure / limit - 1 if limit > 0 else figure for name, limit, figure, _ in _limits(figures, budget)}
+    return {name: 0.0 if abs(value) <= TOLERANCE else value for name, value in excess.items()}
 
 
 def violations(figures: Figures, budget: BudgetConfig) -> tuple[Violation, ...]:
@@ -57,7 +58,7 @@ def violations(figures: Figures, budget: BudgetConfig) -> tuple[Violation, ...]:
     missed = [
         Violation(limit_name=name, limit=limit, figure=figure, unit=unit, excess=excess[name], remedy=REMEDIES[name])
         for name, limit, figure, unit in _limits(figures, budget)
-        if excess[name] > TOLERANCE
+        if excess[name] > 0
     ]
     return tuple(sorted(missed, key=lambda violation: -violation.excess))
 

@@ -3,12 +3,15 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from phonefit.models.errors import PhonefitError
+
+if TYPE_CHECKING:
+    from phonefit.pipeline.search.result import SearchResult
 
 
 class ExplainingGroup(TyperGroup):
@@ -35,7 +38,11 @@ app = typer.Typer(
     help="Fit a PyTorch vision model to your data and to a given phone: fine-tune, compress, convert, measure, search.",
     epilog="Exit codes: 0 done, 1 a budget or gate failed, 2 bad use or input, 3 measuring failed, 130 interrupted",
 )
-recipes_app = typer.Typer(help="List and show the recipes that come with phonefit.", invoke_without_command=True)
+recipes_app = typer.Typer(
+    help="List and show the recipes that come with phonefit.",
+    epilog="Example: phonefit recipes show demo",
+    invoke_without_command=True,
+)
 app.add_typer(recipes_app, name="recipes")
 
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a shipped recipe, or path of a YAML file.")]
@@ -74,6 +81,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune, compress, convert, evaluate and measure what a recipe says; exit 1 when nothing fits its budget."""
+    from phonefit.pipeline.budget import nothing_fits
     from phonefit.pipeline.recipe_file import load_recipe
     from phonefit.pipeline.run import run as run_recipe
     from phonefit.pipeline.tables import stage_summary, trial_table
@@ -86,9 +94,12 @@ def run(
         _print(trial_table(trial))
         _print(f"{stage_summary(trial)}\nfiles: {folder / 'files'} · all figures: {folder / 'trial.json'}")
     if loaded.search.after_run if search_too is None else search_too:
-        result["search"] = _search(loaded, None, runs, quiet=as_json)
+        found = _search(loaded, None, runs, quiet=as_json)
+        result["search"] = found.as_json()
     if as_json:
         _print_json(result)
+    if trial.best is None:
+        raise nothing_fits(trial.files)
 
 
 @app.command(epilog="Example: phonefit search demo --trials 12 search.sampler=random")
@@ -102,14 +113,17 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Search the recipe's space; the measurements choose. The same command goes on where it stopped."""
+    from phonefit.pipeline.errors import BudgetError
     from phonefit.pipeline.recipe_file import load_recipe
 
     result = _search(load_recipe(recipe, overrides or []), trials, runs, quiet=as_json)
     if as_json:
-        _print_json(result)
+        _print_json(result.as_json())
+    if not result.pareto:
+        raise BudgetError("no trial of the search fits the budget; raise a limit, widen search.space, or add --trials")
 
 
-def _search(recipe: Any, trials: int | None, runs: Path, quiet: bool) -> dict[str, Any]:
+def _search(recipe: Any, trials: int | None, runs: Path, quiet: bool) -> "SearchResult":
     from phonefit.pipeline.search.study import search as search_recipe
     from phonefit.pipeline.search.table import search_table
 
@@ -117,7 +131,7 @@ def _search(recipe: Any, trials: int | None, runs: Path, quiet: bool) -> dict[st
     if not quiet:
         _print(search_table(result))
         _print(f"all trials: {runs / recipe.name / 'search.json'}")
-    return result.as_json()
+    return result
 
 
 @app.command(epilog="Example: phonefit bench model.tflite --threads 2 --save before.json")
@@ -209,11 +223,16 @@ def recipes_list(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 @recipes_app.command("show", epilog="Example: phonefit recipes show demo > my-recipe.yaml")
-def recipes_show(name: Annotated[str, typer.Argument(help="Name of a shipped recipe.")]) -> None:
+def recipes_show(
+    name: Annotated[str, typer.Argument(help="Name of a shipped recipe.")], as_json: JsonOption = False
+) -> None:
     """Print one recipe with its comments."""
     from phonefit.pipeline.recipe_file import recipe_text
 
-    sys.stdout.write(recipe_text(name))
+    if as_json:
+        _print_json({"name": name, "text": recipe_text(name)})
+    else:
+        sys.stdout.write(recipe_text(name))
 
 
 @app.command(epilog="Example: phonefit models --json")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phonefit.models.data.dataset import Side, Unreadable
+from phonefit.models.data.split import Conflict
 from phonefit.models.quantisation import CalibrationSet
 from phonefit.models.spec import Preprocess
 from phonefit.models.tasks.task import Floats, Task
@@ -52,6 +53,8 @@ class Pictures(Protocol):
     preprocess: Preprocess
     unreadable: tuple[Unreadable, ...]
     """Pictures that were skipped, with the reason."""
+    conflicts: tuple[Conflict, ...]
+    """Pictures that appear under several labels."""
     digest: str
     """Digest of the split, resized data: part of every stage key that reads it."""
 

@@ -68,7 +68,7 @@ def _demo_data() -> Check:
         passed=found,
         found="installed" if found else "missing",
         needed=False,
-        remedy="pip install 'phonefit[demo]'",
+        remedy="make setup, or pip install elpv-dataset==1.0.0.post1",
     )
 
 

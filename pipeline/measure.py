@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from phonefit.device_bench.bench import bench
-from phonefit.device_bench.device import Device
+from phonefit.device_bench.device import Device, DeviceInfo
 from phonefit.device_bench.report import Report
 from phonefit.device_bench.runtimes import runtime_module
 from phonefit.models.artifact import Artifact
@@ -11,7 +13,7 @@ from phonefit.pipeline.context import Context
 from phonefit.pipeline.recipe import BenchConfig
 from phonefit.pipeline.store import StageResult
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 REPORT_FILE = "report.json"
 
 
@@ -27,6 +29,7 @@ def measure(
 
     def build(destination: Path) -> None:
         with context.progress.stage(f"measure {artifact.runtime} {artifact.precision} on {config.device}"):
+            device.prepare()
             report = bench(
                 model,
                 device=device,
@@ -41,10 +44,15 @@ def measure(
     result = context.store.compute(
         "measure",
         inputs={"artifact": artifact.sha256},
-        config={"device": device.info().as_json(), **config.model_dump(mode="json", exclude={"reuse"})},
+        config=identity(device.info(), config),
         code_version=CODE_VERSION,
         build=build,
         tools=runtime_module(artifact.runtime).versions(),
         renew=not config.reuse,
     )
     return result, Report.load(result.path / REPORT_FILE)
+
+
+def identity(device: DeviceInfo, config: BenchConfig) -> dict[str, JsonValue]:
+    """What makes two measurements of one file the same: the device itself, not only its name, and the settings."""
+    return {"device_info": device.as_json(), **config.model_dump(mode="json", exclude={"reuse"})}

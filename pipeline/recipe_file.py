@@ -68,6 +68,20 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     return validated(content, origin, problems)
 
 
+def as_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A checked recipe from what a caller gives: a Recipe, the name of a shipped one, or a path.
+
+    Raises:
+        RecipeError: with every problem, as `load_recipe`.
+        UnknownNameError: neither a shipped recipe nor a file, with the names that exist.
+    """
+    if not isinstance(recipe, Recipe):
+        return load_recipe(recipe, overrides)
+    content = recipe.as_json()
+    problems = [problem for override in overrides if (problem := _override(content, override))]
+    return validated(content, f"recipe {recipe.name}", problems)
+
+
 def _find(name_or_path: str | Path) -> tuple[str, str]:
     """Text and name of a recipe."""
     name = str(name_or_path)

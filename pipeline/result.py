@@ -95,6 +95,7 @@ class TrialResult(Record):
     Attributes:
         quality_name: the metric that counts, a key of each file's `quality`.
         files: in the order of conversion.
+        unreadable: pictures that were skipped, with the reason.
         best: index into `files` of the best file that fits the budget, or None.
     """
 
@@ -106,4 +107,5 @@ class TrialResult(Record):
     files: tuple[FileResult, ...]
     best: int | None
     stages: tuple[StageUse, ...]
+    unreadable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.record import digest_of
 from phonefit.models.tasks import task
-from phonefit.pipeline.budget import Figures, best_file, nothing_fits, violations
+from phonefit.pipeline.budget import best_file, figures_of, violations
 from phonefit.pipeline.compress.stage import compress_step
 from phonefit.pipeline.context import Context, Progress, SilentProgress
 from phonefit.pipeline.convert.stage import convert_stage
@@ -20,7 +20,7 @@ from phonefit.pipeline.finetune import base_preprocess, finetune
 from phonefit.pipeline.measure import measure
 from phonefit.pipeline.prepare import prepare, resolve_preprocess
 from phonefit.pipeline.recipe import Recipe
-from phonefit.pipeline.recipe_file import load_recipe
+from phonefit.pipeline.recipe_file import as_recipe
 from phonefit.pipeline.result import ConvertedFile, FileResult, StageUse, TrialResult, Variant
 from phonefit.pipeline.store import StageResult, Store, explain_disk_errors, write_result
 
@@ -66,7 +66,6 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
         step_stage, compressed = compress_step(compressed, step, context, tuned)
         stages.add(step.technique, step_stage)
     files: list[FileResult] = []
-    device.prepare()
     try:
         for variant, checkpoint in _variants(recipe, tuned, compressed):
             for runtime in recipe.convert.runtimes:
@@ -76,20 +75,18 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
                 for name, stage in (("convert", converted), ("evaluate", evaluated), ("measure", measured)):
                     stages.add(name, stage)
                 drop = tuned.info.metrics[context.task.quality] - quality[context.task.quality]
-                figures = Figures(artifact.bytes, report.peak_memory_bytes(), report.p90_milliseconds(), drop)
-                files.append(
-                    FileResult(
-                        variant=variant,
-                        artifact=artifact,
-                        path=path.relative_to(runs).as_posix(),
-                        checkpoint=checkpoint.digest,
-                        parity=parity,
-                        quality=quality,
-                        quality_drop=drop,
-                        report=report,
-                        violations=violations(figures, recipe.budget),
-                    )
+                file = FileResult(
+                    variant=variant,
+                    artifact=artifact,
+                    path=path.relative_to(runs).as_posix(),
+                    checkpoint=checkpoint.digest,
+                    parity=parity,
+                    quality=quality,
+                    quality_drop=drop,
+                    report=report,
                 )
+                missed = violations(figures_of(file), recipe.budget)
+                files.append(file.model_copy(update={"violations": missed}))
     finally:
         device.cleanup()
     return TrialResult(
@@ -100,6 +97,7 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
         files=tuple(files),
         best=best_file(files, context.task.quality, len(context.data.targets("validation"))),
         stages=tuple(stages.uses),
+        unreadable=tuple(f"{item.name}: {item.reason}" for item in context.data.unreadable),
         notes=(*_data_notes(context), *_lineage_notes(compressed)),
     )
 
@@ -118,11 +116,13 @@ def run(
         overrides: "dotted.path=value".
         runs: the runs folder; finished stages in it are reused.
 
+    Returns:
+        All figures; `best` is None when no file fits the budget, and `budget.nothing_fits` says why.
+
     Raises:
-        BudgetError: no file fits the budget; trial.json is written all the same.
         PhonefitError: bad input, or a stage failed.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    recipe = as_recipe(recipe, overrides)
     progress = progress or SilentProgress()
     trial = run_trial(recipe, runs, progress)
     trial = trial.model_copy(update={"files": with_test_quality(trial.files, recipe, runs, progress)})
@@ -131,8 +131,6 @@ def run(
     shutil.rmtree(folder / "files", ignore_errors=True)
     for file in trial.files:
         export_file(file.artifact, runs / file.path, folder / "files", file.variant)
-    if trial.best is None:
-        raise nothing_fits(trial.files)
     return trial
 
 
@@ -197,7 +195,10 @@ def _data_notes(context: Context) -> Iterator[str]:
     unreadable = context.data.unreadable
     if unreadable:
         shown = "; ".join(f"{item.name} ({item.reason})" for item in unreadable[:3])
-        yield f"{len(unreadable)} pictures could not be read and were skipped: {shown}"
+        more = ", …; all are in trial.json" if len(unreadable) > 3 else ""
+        yield f"{len(unreadable)} pictures could not be read and were skipped: {shown}{more}"
+    for conflict in context.data.conflicts:
+        yield f"one picture under several labels ({', '.join(conflict.labels)}): {', '.join(conflict.names)}"
 
 
 def _lineage_notes(checkpoint: Checkpoint) -> Iterator[str]:

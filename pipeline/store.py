@@ -187,6 +187,11 @@ def explain_disk_errors(root: Path) -> Iterator[None]:
                 f"{root}: the disk is full; free some space or use another folder with --runs. "
                 "What was finished is kept, the same command goes on from there"
             ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+            raise StoreError(
+                f"{error.filename2 or error.filename or root}: {error.strerror}; a file is where a folder "
+                "should be, or the other way round: use another place"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreError(
                 f"{error.filename or root}: no permission to write; use another folder with --runs"

@@ -78,6 +78,7 @@ class TinyPictures:
     preprocess = PREPROCESS
     digest = "tiny-pictures-1"
     unreadable = ()
+    conflicts = ()
 
     def __init__(self, per_side: int = 48) -> None:
         self._sides = {side: colour_pixels(per_side, seed) for seed, side in enumerate(("train", "validation", "test"))}

@@ -40,7 +40,7 @@ def _folder() -> Path:
     try:
         return Path(str(importlib.resources.files("elpv_dataset"))) / "data"
     except ModuleNotFoundError:
-        raise DataError("the demo data is not installed; run: pip install 'phonefit[demo]'") from None
+        raise DataError("the demo data is not installed; run: make setup, or pip install elpv-dataset==1.0.0.post1") from None
 
 
 def _probabilities(table: Path) -> list[tuple[str, float]]:
@@ -49,4 +49,4 @@ def _probabilities(table: Path) -> list[tuple[str, float]]:
         lines = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
         return [(name, float(probability)) for name, probability, _ in lines]
     except (OSError, ValueError) as error:
-        raise DataError(f"{table}: not the expected list ({error}); reinstall: pip install 'phonefit[demo]'") from error
+        raise DataError(f"{table}: not the expected list ({error}); reinstall: make setup, or pip install elpv-dataset==1.0.0.post1") from error

@@ -24,7 +24,7 @@ from phonefit.models.record import canonical_json, digest_of
 from phonefit.pipeline.context import Progress, SilentProgress
 from phonefit.pipeline.errors import PhonefitError, RecipeError, StoreError
 from phonefit.pipeline.recipe import Recipe
-from phonefit.pipeline.recipe_file import apply_overrides, check_recipe
+from phonefit.pipeline.recipe_file import apply_overrides, as_recipe
 from phonefit.pipeline.result import TrialResult
 from phonefit.pipeline.search.definition import definition_of, differences
 from phonefit.pipeline.search.locks import held, try_lock
@@ -68,7 +68,8 @@ class Claim:
 
 
 def search(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
+    overrides: Sequence[str] = (),
     *,
     trials: int | None = None,
     runs: Path = Path("runs"),
@@ -81,7 +82,8 @@ def search(
     was tried before, do not. The search ends early when every point of a finite space has been tried.
 
     Args:
-        recipe: its `search` says what to vary, how, and what for.
+        recipe: a Recipe, the name of a shipped one, or a path; its `search` says what to vary, how, and what for.
+        overrides: "dotted.path=value".
         trials: trials of the study in total, those of earlier calls included; default: the recipe's search.trials.
         runs: the runs folder.
         evaluate: one trial; default: `run_trial`, with its stages in the store of `runs`.
@@ -91,7 +93,7 @@ def search(
         SearchStoppedError: three trials in a row failed with the same message.
         StoreError: the run folder cannot be written or read.
     """
-    check_recipe(recipe)
+    recipe = as_recipe(recipe, overrides)
     distributions(recipe.search.space)
     progress = progress or SilentProgress()
     own_trials = evaluate is None

@@ -125,8 +125,9 @@ def test_convert_command_on_a_checkpoint_of_the_run(finished, tmp_path):
 
 def test_nothing_fits_exits_1_and_says_by_how_much(finished):
     folder, recipe, _ = finished
-    done = phonefit("run", str(recipe), "budget.file_size=1kB", "--runs", str(folder / "runs"))
+    done = phonefit("run", str(recipe), "budget.file_size=1kB", "--json", "--runs", str(folder / "runs"))
     assert done.returncode == 1
+    assert json.loads(done.stdout)["trial"]["best"] is None  # the figures are there all the same
     assert "no file fits the budget" in done.stderr
     assert "missed by" in done.stderr
     assert "Traceback" not in done.stderr

@@ -73,3 +73,24 @@ def test_a_factory_in_a_repo_with_its_own_models_and_pipeline(tmp_path: Path) ->
     assert result["sentence"].endswith("% of the parameters from mine.pt, the head is new")
     assert Path(result["models"]) == repo / "models" / "__init__.py"
     assert Path(result["pipeline"]) == repo / "pipeline" / "__init__.py"
+
+
+def test_the_network_of_the_documentation_runs_through(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
+    python, recipe = re.findall(r"```(?:python|yaml)\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "my_module.py").write_text(python)
+    write_folder(tmp_path / "pictures", per_class=20)
+    content = yaml.safe_load(recipe)
+    del content["model"]["weights"]  # a person's own file
+    content |= {"name": "documented", "finetune": {"epochs": 1}, "convert": {"runtimes": ["onnx"]}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    done = subprocess.run(
+        [sys.executable, "-m", "phonefit.pipeline.cli", "run", "mine.yaml", "bench.repeats=5"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs/documented/files/original-fp32.onnx").is_file()

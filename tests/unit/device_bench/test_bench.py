@@ -4,6 +4,7 @@ import pytest
 
 from phonefit.device_bench.bench import bench, list_devices, open_device
 from phonefit.device_bench.device import DeviceError, DeviceInfo, MeasurementError, RawRun
+from phonefit.device_bench.devices import DEVICES, DeviceKind
 from phonefit.models.errors import FileFormatError, UnknownNameError
 from tests.foreign_models import small_model
 
@@ -16,6 +17,7 @@ class PlayedDevice:
     def __init__(self, *runs):
         self.runs = list(runs)
         self.calls = []
+        self.timeouts = []
 
     def info(self):
         return INFO
@@ -25,6 +27,7 @@ class PlayedDevice:
 
     def run(self, job):
         self.calls.append("run")
+        self.timeouts.append(job.timeout_seconds)
         outcome = self.runs.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -58,7 +61,7 @@ def test_a_trusted_measurement_is_not_repeated(model):
     device = PlayedDevice(run_of(*STEADY))
     report = bench(model, device=device, attempts=3)
     assert report.trusted and report.settings["attempts"] == 1
-    assert device.calls == ["prepare", "run", "cleanup"]
+    assert device.calls == ["run"]
 
 
 def test_an_untrusted_one_is_repeated_and_the_most_trusted_kept(model):
@@ -84,11 +87,12 @@ def test_a_failed_repeat_does_not_lose_the_first_result(model):
     assert any("SIGSEGV" in warning.reason for warning in report.untrusted)
 
 
-def test_a_device_is_cleaned_up_after_a_failure(model):
+def test_a_device_that_is_opened_by_name_is_cleaned_up_after_a_failure_too(model, monkeypatch):
     device = PlayedDevice(MeasurementError("killed by SIGSEGV"))
+    monkeypatch.setitem(DEVICES, "played", DeviceKind("recorded runs", lambda: device))
     with pytest.raises(MeasurementError):
-        bench(model, device=device)
-    assert device.calls[-1] == "cleanup"
+        bench(model, device="played")
+    assert device.calls == ["prepare", "run", "cleanup"]
 
 
 def test_bad_settings_are_named(model, tmp_path):
@@ -101,10 +105,23 @@ def test_bad_settings_are_named(model, tmp_path):
         bench(model, device=device, runtime="tflite")
     with pytest.raises(FileFormatError, match=r"suffix '\.pt' is no model file's"):
         bench(tmp_path / "model.pt", device=device)
-    with pytest.raises(UnknownNameError, match="known: host"):
+    with pytest.raises(UnknownNameError, match=r"known: .*host"):
         bench(model, device="toaster")
     assert device.calls == []
 
 
 def test_the_host_is_among_the_devices():
     assert list_devices()["host"] == open_device("host").info()
+
+
+def test_a_callers_device_is_not_cleaned_up_between_its_files(model):
+    device = PlayedDevice(run_of(*STEADY), run_of(*STEADY))
+    bench(model, device=device)
+    bench(model, device=device)
+    assert device.calls == ["run", "run"]
+
+
+def test_the_time_out_leaves_room_for_the_wanted_duration(model):
+    device = PlayedDevice(run_of(*STEADY))
+    bench(model, device=device, duration_seconds=900)
+    assert device.timeouts[0] > 900

@@ -20,5 +20,5 @@ def test_the_demo_photographs_are_what_the_package_says():
 
 def test_without_the_package_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "elpv_dataset", None)
-    with pytest.raises(DataError, match=r"pip install 'phonefit\[demo\]'"):
+    with pytest.raises(DataError, match=r"make setup, or pip install elpv-dataset"):
         load_data("demo", SourceConfig())

@@ -5,7 +5,7 @@ import pytest
 from phonefit.device_bench.device import DeviceInfo
 from phonefit.device_bench.report import Figure, Report
 from phonefit.models.artifact import Artifact
-from phonefit.pipeline.budget import Figures, best_file, nothing_fits, violations
+from phonefit.pipeline.budget import Figures, best_file, margins, nothing_fits, violations
 from phonefit.pipeline.recipe import BudgetConfig
 from phonefit.pipeline.result import FileResult, Parity
 from tests.tiny import LABELS, PREPROCESS
@@ -86,3 +86,14 @@ def test_nothing_fits_names_limit_excess_and_remedy():
     assert "nearest is compressed tflite fp32" in text
     assert "file_size: 4.00 MB, limit 3.00 MB, missed by 33 %" in text
     assert "quantise" in text
+
+
+def test_rounding_never_makes_a_limit_missed():
+    budget = BudgetConfig(quality_drop=0.01)
+    figures = Figures(bytes=1, peak_memory=1, latency_p90=1, quality_drop=0.87 - 0.86)  # 0.010000000000000009
+    assert margins(figures, budget) == {"quality_drop": 0.0}
+    assert violations(figures, budget) == ()
+
+
+def test_margins_are_signed():
+    assert margins(FIGURES, BudgetConfig(file_size="8MB")) == {"file_size": pytest.approx(-0.5)}

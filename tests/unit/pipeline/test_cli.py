@@ -22,8 +22,7 @@ def test_every_command_has_help_with_an_example(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0
     assert "Usage" in result.output
-    if command != "recipes":
-        assert f"phonefit {command}" in result.output.split("Example")[1]
+    assert f"phonefit {command}" in result.output.split("Example")[1]
 
 
 @pytest.mark.parametrize(
@@ -116,3 +115,18 @@ def test_doctor_says_what_is_missing(tmp_path, monkeypatch):
     remedies = {check["name"]: check["remedy"] for check in json.loads(result.output) if not check["passed"]}
     assert remedies["onnxruntime"].startswith("pip install onnxruntime==")
     assert remedies["optuna"].startswith("pip install optuna==")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["compare", "{folder}", "{folder}"], ["convert", "{file}", "demo"], ["bench", "{folder}"]]
+)
+def test_a_folder_for_a_file_and_a_file_for_a_folder(tmp_path, arguments):
+    file = tmp_path / "file"
+    file.write_text("text")
+    words = [word.format(folder=tmp_path, file=file) for word in arguments]
+    done = subprocess.run(
+        [sys.executable, "-m", "phonefit.pipeline.cli", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path) in done.stderr

@@ -1,0 +1,338 @@
+"""Everything that goes wrong on the way to a device, with the real adb client. Nothing may be left on the device."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from phonefit.device_bench.adb_errors import AdbCommandError, AdbTimeoutError, ConnectionLostError
+from phonefit.device_bench.android import AndroidDevice
+from phonefit.device_bench.device import DeviceError, MeasurementError
+from phonefit.device_bench.device_lock import DeviceBusyError
+from phonefit.device_bench.shell_device import FOLDER
+from phonefit.models.errors import FileFormatError
+from tests.device.adb_device_stand_in import WORK
+from tests.device.phone_case import become_phone, runner_folder, small_job
+
+pytest_plugins = ["tests.device.adb_fixtures"]
+
+# Tells its process id and never ends; with a child, as a runner under a wrapper is.
+HANGS = """
+    #!/bin/sh
+    echo "loading the model"
+    sleep 600 &
+    echo $$ $! > {pids}
+    wait
+"""
+# What a phonefit process does; `bench` has the same order.
+PROCESS = """
+import json, sys
+from pathlib import Path
+from phonefit.device_bench.adb_server import AdbServer
+from phonefit.device_bench.android import AndroidDevice
+from phonefit.device_bench.device import Job
+case = json.loads(sys.argv[1])
+device = AndroidDevice(case["serial"], server=AdbServer(case["port"], case["binary"]), state=Path(case["state"]),
+                       find_runner=lambda runtime, architecture: Path(case["program"]))
+try:
+    device.prepare()
+    device.run(Job.model_validate(case["job"]))
+finally:
+    device.cleanup()
+"""
+
+
+def wait_for(happened, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not (value := happened()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture
+def open_device(private_adb, stand_in, tmp_path):
+    """Opens the phone with a runner that does as the script says; all are cleaned up at the end."""
+    become_phone(stand_in)
+    opened = contextlib.ExitStack()
+    count = 0
+
+    def open_with(*script):
+        nonlocal count
+        count += 1
+        program = runner_folder(tmp_path / f"native_{count}", *script)
+        device = AndroidDevice(
+            stand_in.serial, server=private_adb, state=tmp_path / "state", find_runner=lambda *_: program
+        )
+        opened.callback(device.cleanup)
+        return device
+
+    with opened:
+        yield open_with
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A runner that hangs, and the processes that it has become on the device."""
+    pids = tmp_path / "pids"
+
+    def processes():
+        text = pids.read_text() if pids.exists() else ""
+        return [int(word) for word in text.split()] if text.endswith("\n") else []
+
+    return HANGS.format(pids=pids), processes
+
+
+def alive(pids):
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+def test_unplugged_in_the_middle_of_a_push(open_device, stand_in, tmp_path):
+    job = small_job(tmp_path)
+    job.model.write_bytes(os.urandom(2_000_000))
+    device = open_device()
+    device.prepare()
+    stand_in.drop_push_after = 1_000_000
+    with pytest.raises(
+        ConnectionLostError, match=r"adb -s \S+ push .*the connection broke.*plug it in again"
+    ) as caught:
+        device.run(job)
+    assert caught.value.exit_code == 3
+    device.cleanup()
+    # half of the model was there
+    assert stand_in.files() == [] and stand_in.settings == {}
+    assert len(open_and_run(open_device, job).sample_nanoseconds) == 12
+
+
+def open_and_run(open_device, job):
+    device = open_device()
+    device.prepare()
+    try:
+        return device.run(job)
+    finally:
+        device.cleanup()
+
+
+def test_unplugged_for_good_leaves_a_journal_that_the_next_start_works_off(
+    open_device, private_adb, stand_in, tmp_path, hanging, caplog
+):
+    script, processes = hanging
+    stand_in.settings["stay_on_while_plugged_in"] = "3"
+    device = open_device(script)
+    device.prepare()
+    device._shell._return_seconds = 0.5
+
+    def pull_the_cable():
+        wait_for(processes)
+        stand_in.answering = False
+        stand_in.unplug()
+
+    threading.Thread(target=pull_the_cable).start()
+    with pytest.raises(ConnectionLostError, match=r"connection broke[\s\S]*loading the model"):
+        device.run(small_job(tmp_path))
+    device.cleanup()
+    assert "keeps staying awake, fixed performance, 9 files and folders until it is used again" in caplog.text
+    assert "phonefit" in stand_in.files() and stand_in.settings["stay_on_while_plugged_in"] == "7"
+    # plugged in again
+    stand_in.answering = True
+    private_adb.disconnect(stand_in.serial)
+    private_adb.connect(stand_in.serial)
+    assert open_and_run(open_device, small_job(tmp_path)).peak_bytes == 3000
+    assert stand_in.files() == [] and stand_in.settings["stay_on_while_plugged_in"] == "3"
+    for pid in alive(processes()):
+        os.kill(pid, signal.SIGKILL)  # the runner's child: no adb was left to end it
+
+
+def test_a_restart_during_a_run_is_told_from_a_pulled_cable(open_device, stand_in, tmp_path, hanging):
+    script, processes = hanging
+    device = open_device(script)
+    device.prepare()
+    threading.Thread(target=lambda: (wait_for(processes), stand_in.reboot())).start()
+    with pytest.raises(ConnectionLostError, match=r"restarted during the measurement.*let it rest"):
+        device.run(small_job(tmp_path))
+    device.cleanup()
+    assert stand_in.files() == [] and stand_in.settings == {}
+
+
+def test_a_reply_without_its_end_is_not_taken_for_the_whole(stand_in, stand_in_adb):
+    stand_in.replies["getprop"] = "[ro.build.version.release]: [15]\n" * 100
+    stand_in.truncate = "getprop"
+    with pytest.raises(ConnectionLostError, match="the reply ended before the program's exit status"):
+        stand_in_adb.shell(["getprop"])
+
+
+def test_a_truncated_result_of_the_runner_is_no_result(open_device, stand_in, tmp_path):
+    device = open_device()
+    device.prepare()
+    stand_in.truncate = "cat /data/local/tmp/phonefit/result"
+    with pytest.raises(ConnectionLostError, match="reply ended"):
+        device.run(small_job(tmp_path))
+    stand_in.truncate = None
+    device.cleanup()
+    assert stand_in.files() == []
+
+
+def test_an_unauthorised_phone(open_device, private_adb, stand_in, stand_in_adb):
+    private_adb.disconnect(stand_in.serial)
+    stand_in.authorised = False
+    with pytest.raises(DeviceError, match="unlock the phone and accept this computer"):
+        private_adb.connect(stand_in.serial)
+    device = open_device()
+    with pytest.raises(DeviceError, match=r"is unauthorized; unlock the phone.*Allow USB debugging"):
+        device.prepare()
+    with pytest.raises(DeviceError, match=r"shell echo: \S+ is unauthorized .*unlock the phone"):
+        stand_in_adb.shell(["echo"])
+
+
+def test_an_offline_phone(open_device, stand_in, stand_in_adb):
+    stand_in.answering = False
+    stand_in.unplug()
+    wait_for(lambda: stand_in_adb.state() == "offline")
+    with pytest.raises(DeviceError, match=r"is offline; unplug the cable and plug it in again"):
+        open_device().prepare()
+    with pytest.raises(DeviceError, match=r"is offline .*unplug the cable"):
+        stand_in_adb.shell(["echo"])
+
+
+def test_a_phone_that_was_taken_away(private_adb, stand_in, stand_in_adb, tmp_path):
+    private_adb.disconnect(stand_in.serial)
+    (tmp_path / "f").write_bytes(b"x")
+    for action in (lambda: stand_in_adb.shell(["echo"]), lambda: stand_in_adb.push(tmp_path / "f", f"{WORK}/f")):
+        with pytest.raises(DeviceError, match=r"is not attached any more.*switch on USB debugging"):
+            action()
+
+
+def test_a_full_phone_is_told_how_much_is_missing_and_left_clean(open_device, stand_in, tmp_path):
+    job = small_job(tmp_path)
+    job.model.write_bytes(os.urandom(3_000_000))
+    device = open_device()
+    device.prepare()
+    stand_in.free_bytes = 1_024_000
+    wanted = r"No space left on device; 3,000,000 bytes are needed, 1,024,000 are free; free at least 1,976,000 more"
+    with pytest.raises(AdbCommandError, match=wanted):
+        device.run(job)
+    device.cleanup()
+    assert stand_in.files() == []
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "reason"),
+    [
+        ("#!/bin/sh\necho 'bad tensor' >&2; kill -SEGV $$\n", MeasurementError, r"killed by SIGSEGV[\s\S]*bad tensor"),
+        ("#!/bin/sh\nkill -KILL $$\n", MeasurementError, "killed by SIGKILL.*runs out of memory: close apps"),
+        ("#!/bin/sh\necho 'phonefit_onnx: m: not a model' >&2; exit 2\n", FileFormatError, "not a model"),
+        ("#!/bin/sh\necho 'phonefit_onnx: out of luck' >&2; exit 3\n", MeasurementError, "exit status 3: out of luck"),
+        ("#!/bin/sh\nexit 0\n", MeasurementError, "left no result"),
+        ("#!/no/such/loader\n", DeviceError, "the runner cannot be run on this device .exit status 12[67]"),
+        ("#!/bin/sh\necho '{\"schema\": 9}' > $4\n", MeasurementError, "unusable result of the native runner"),
+    ],
+    ids=["crash", "killed", "no model", "failure", "no result", "other architecture", "other version"],
+)
+def test_a_runner_that_ends_badly(open_device, stand_in, tmp_path, script, kind, reason):
+    device = open_device(script)
+    device.prepare()
+    with pytest.raises(kind, match=reason):
+        device.run(small_job(tmp_path))
+    device.cleanup()
+    assert stand_in.files() == []
+
+
+def test_a_runner_that_hangs_is_ended_on_the_device_with_its_children(open_device, stand_in, tmp_path, hanging):
+    script, processes = hanging
+    device = open_device(script)
+    device.prepare()
+    with pytest.raises(AdbTimeoutError, match=r"no end after 1 s; it was killed; its last words:\sloading the model"):
+        device.run(small_job(tmp_path, timeout_seconds=1))
+    assert len(processes()) == 2
+    wait_for(lambda: not alive(processes()))
+    device.cleanup()
+    assert stand_in.files() == []
+
+
+@pytest.fixture
+def start_process(private_adb, stand_in, tmp_path, hanging):
+    """Starts another phonefit process on the phone, which hangs in its run; returns it when it does."""
+    become_phone(stand_in)
+    script, processes = hanging
+    case = {
+        "serial": stand_in.serial,
+        "port": private_adb.port,
+        "binary": private_adb.binary(),
+        "state": str(tmp_path / "state"),
+        "program": str(runner_folder(tmp_path / "native", script)),
+        "job": small_job(tmp_path).as_json(),
+    }
+    with contextlib.ExitStack() as started:
+
+        def start():
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROCESS, json.dumps(case)], stderr=subprocess.PIPE, text=True
+            )
+            started.callback(process.communicate)
+            started.callback(process.kill)
+            wait_for(processes)
+            return process
+
+        yield start
+        for pid in alive(processes()):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_two_processes_on_one_phone(start_process, open_device, stand_in):
+    process = start_process()
+    before = len(stand_in.commands)
+    with pytest.raises(DeviceBusyError, match=rf"in use by process {process.pid} .*or end it: kill {process.pid}"):
+        open_device().prepare()
+    # the one that came second has touched nothing
+    assert stand_in.commands[before:] == []
+
+
+def test_ctrl_c_in_the_middle_of_a_run_ends_it_on_the_phone_and_cleans_up(start_process, stand_in, hanging):
+    _, processes = hanging
+    process = start_process()
+    assert stand_in.files() and stand_in.settings
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    assert stand_in.files() == [] and stand_in.settings == {}
+    wait_for(lambda: not alive(processes()))
+
+
+def test_after_a_kill_the_next_process_cleans_up_first(start_process, open_device, stand_in, tmp_path):
+    process = start_process()
+    process.kill()
+    process.wait()
+    assert f"{FOLDER.rpartition('/')[2]}" in stand_in.files() and stand_in.settings
+    before = len(stand_in.commands)
+    assert open_and_run(open_device, small_job(tmp_path)).peak_bytes == 3000
+    undo, set_anew = (f"cmd power set-fixed-performance-mode-enabled {word}" for word in ("false", "true"))
+    assert stand_in.commands.index(undo, before) < stand_in.commands.index(set_anew, before)
+    assert stand_in.files() == [] and stand_in.settings == {}
+    assert list((tmp_path / "state").glob("*.json")) == []
+
+
+@pytest.mark.parametrize("moment", ["sha256sum", "chmod", "svc power stayon", "cat /data/local/tmp/phonefit/result"])
+def test_ctrl_c_at_any_other_moment(open_device, stand_in, tmp_path, moment, monkeypatch):
+    device = open_device()
+    real = device._open().shell
+
+    def interrupted(command, **options):
+        if " ".join(command).startswith(moment):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return real(command, **options)
+
+    monkeypatch.setattr(device._open(), "shell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            device.prepare()
+            device.run(small_job(tmp_path))
+        finally:
+            device.cleanup()
+    assert stand_in.files() == [] and stand_in.settings == {}

@@ -2,9 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
+
+from tests.tiny import write_folder
+
+ROOT = Path(__file__).parents[2]
 
 NETWORK = """
 from torch import nn

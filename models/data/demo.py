@@ -19,6 +19,8 @@ LABELS = ("functional", "defective")
 THRESHOLD = 0.5
 """A cell with at least this defect probability (0, 1/3, 2/3 or 1) is defective."""
 
+INSTALL = "make setup, or pip install elpv-dataset==1.0.0.post1"
+
 
 def load(config: SourceConfig, progress: OnProgress, cache: DigestCache) -> DataSet:
     """Load the packaged photographs. A sample's name is its path inside the package.
@@ -40,7 +42,7 @@ def _folder() -> Path:
     try:
         return Path(str(importlib.resources.files("elpv_dataset"))) / "data"
     except ModuleNotFoundError:
-        raise DataError("the demo data is not installed; run: make setup, or pip install elpv-dataset==1.0.0.post1") from None
+        raise DataError(f"the demo data is not installed; run: {INSTALL}") from None
 
 
 def _probabilities(table: Path) -> list[tuple[str, float]]:
@@ -49,4 +51,4 @@ def _probabilities(table: Path) -> list[tuple[str, float]]:
         lines = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
         return [(name, float(probability)) for name, probability, _ in lines]
     except (OSError, ValueError) as error:
-        raise DataError(f"{table}: not the expected list ({error}); reinstall: make setup, or pip install elpv-dataset==1.0.0.post1") from error
+        raise DataError(f"{table}: not the expected list ({error}); reinstall: {INSTALL}") from error

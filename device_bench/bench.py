@@ -6,8 +6,7 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from phonefit.device_bench.device import Device, DeviceError, DeviceInfo, Job, MeasurementError, RawRun
-from phonefit.device_bench.devices import list_devices as list_devices
-from phonefit.device_bench.devices import open_device as open_device
+from phonefit.device_bench.devices import open_device
 from phonefit.device_bench.report import Figure, Report, Unit, Warning
 from phonefit.device_bench.runtimes.detect import runtime_of
 from phonefit.device_bench.stability import check

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from phonefit.device_bench.device import DeviceError
 from phonefit.device_bench.emulator.counting import (
+    EMPTY_FOLDERS,
     GUEST,
     SYSTEM_LIBRARIES,
     CountsFolder,
@@ -237,7 +238,8 @@ def _build_counts(place: Path) -> bool:
 
 
 def _make_root(root: Path, core: Core) -> None:
-    (root / "lib").mkdir(parents=True)
+    libraries = root / "lib" / "aarch64-linux-gnu"
+    libraries.mkdir(parents=True)
     system = Path("/lib") if host_architecture() == GUEST else _SYSROOT
     for library in SYSTEM_LIBRARIES:
         found = next(
@@ -245,7 +247,10 @@ def _make_root(root: Path, core: Core) -> None:
         )
         if found is None:
             raise DeviceError(f"{library} for {GUEST} is not in {system}; reinstall g++-aarch64-linux-gnu")
-        shutil.copy(found, root / "lib" / library)
+        # the loader under the name that programs are linked with, the others where it looks first
+        shutil.copy(found, (root / "lib" if library.startswith("ld-") else libraries) / library)
+    for path in EMPTY_FOLDERS:
+        (root / path).mkdir(parents=True)
     for path, text in core.guest_files().items():
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,8 @@ def initialise(network: nn.Module, architecture: Architecture, weights: str) -> 
         return _load_pretrained(network, architecture)
     state = load_weights_file(Path(weights))
     replaced = load_adapted(network, state, weights, None if architecture.family is None else HEAD)
-    return _sentence(network, set(network.state_dict()) - set(replaced), weights, bool(replaced))
+    # the name alone: the sentence is kept in the checkpoint, which must not depend on where the file lay
+    return _sentence(network, set(network.state_dict()) - set(replaced), Path(weights).name, bool(replaced))
 
 
 def _load_pretrained(network: nn.Module, architecture: Architecture) -> str:

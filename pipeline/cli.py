@@ -260,13 +260,13 @@ def models(as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: phonefit devices")
 def devices(as_json: JsonOption = False) -> None:
-    """List the devices that can be measured on now."""
+    """List this machine, the emulators and the phones that adb reaches, and whether they can be measured on now."""
     from phonefit.device_bench.devices import list_devices
     from phonefit.pipeline.tables import devices_table
 
     found = list_devices()
     if as_json:
-        _print_json({name: info.as_json() for name, info in found.items()})
+        _print_json([line.as_json() for line in found])
     else:
         _print(devices_table(found))
 

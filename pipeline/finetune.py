@@ -2,8 +2,10 @@
 
 import logging
 import sys
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 from pydantic import JsonValue
 
@@ -45,19 +47,9 @@ def finetune(recipe: Recipe, context: Context) -> tuple[StageResult, Checkpoint]
         StoreError: the run folder cannot be written.
     """
     preprocess = context.data.preprocess
-    architecture = Architecture(
-        family=recipe.model.family,
-        factory=recipe.model.factory,
-        arguments=recipe.model.arguments,
-        depth=recipe.model.depth,
-        width=recipe.model.width,
-        head=recipe.model.head,
-        outputs=context.task.outputs(context.data.labels),
-        height=preprocess.height,
-        width_pixels=preprocess.width,
-    )
+    architecture = architecture_of(recipe.model, context.task.outputs(context.data.labels), preprocess)
     weights = weights_digest(recipe.model)
-    inputs = {"data": context.data.digest, "weights": weights} | _factory_digest(architecture)
+    inputs = {"data": context.data.digest, "weights": weights}
     config: dict[str, JsonValue] = {
         "architecture": architecture.as_json(),
         "finetune": recipe.finetune.as_json(),
@@ -68,6 +60,8 @@ def finetune(recipe: Recipe, context: Context) -> tuple[StageResult, Checkpoint]
         "threads": context.threads,
         "torch_device": context.torch_device,
     }
+    if architecture.factory is not None:  # in the lineage, so that other code is another checkpoint, equal weights or not
+        config["factory_digest"] = factory_digest(architecture)
     tools = {"torch": version("torch")}
     resume = context.store.resume_file(context.store.key(STAGE, inputs, config, CODE_VERSION, tools))
 
@@ -76,6 +70,21 @@ def finetune(recipe: Recipe, context: Context) -> tuple[StageResult, Checkpoint]
 
     result = context.store.compute(STAGE, inputs, config, CODE_VERSION, build, tools)
     return result, Checkpoint(result.path)
+
+
+def architecture_of(model: ModelConfig, outputs: int, preprocess: Preprocess) -> Architecture:
+    """What rebuilds the recipe's untrained network."""
+    return Architecture(
+        family=model.family,
+        factory=model.factory,
+        arguments=model.arguments,
+        depth=model.depth,
+        width=model.width,
+        head=model.head,
+        outputs=outputs,
+        height=preprocess.height,
+        width_pixels=preprocess.width,
+    )
 
 
 def weights_digest(model: ModelConfig) -> str:
@@ -101,13 +110,46 @@ def weights_digest(model: ModelConfig) -> str:
     return file_digest(spec.pretrained.locate())
 
 
-def _factory_digest(architecture: Architecture) -> dict[str, str]:
-    """Digest of the file that holds a person's factory: other code is another network."""
-    if architecture.factory is None:
-        return {}
-    build_network(architecture)  # imports the module, or says why that fails
-    source = getattr(sys.modules[architecture.factory.partition(":")[0]], "__file__", None)
-    return {"factory": file_digest(Path(source))} if source else {}
+def factory_digest(architecture: Architecture) -> str:
+    """Digest of the code behind a person's factory: other code is another network.
+
+    It covers the modules that are loaded from the folder of the factory's top-level package or module, after the
+    network was built once. Installed packages count by their versions, not here.
+
+    Raises:
+        ModelError: the factory cannot be imported or fails.
+    """
+    assert architecture.factory is not None
+    build_network(architecture)  # imports the modules, or says why that fails
+    name = architecture.factory.partition(":")[0]
+    own = _source(sys.modules[name])
+    if own is None:
+        return digest_of({})  # made in memory: there is no file to follow
+    levels = name.count(".") + (own.stem == "__init__")
+    root = own.parents[levels]
+    package = name.partition(".")[0]
+    digests = {own.relative_to(root).as_posix(): file_digest(own)}
+    for other, module in list(sys.modules.items()):
+        top = other.partition(".")[0]
+        source = _source(module)
+        if source is None or not source.is_relative_to(root) or top in ("__main__", "phonefit"):
+            continue  # a script that only starts phonefit is not part of the network
+        if top == package or not _is_installed(source, root):
+            digests[source.relative_to(root).as_posix()] = file_digest(source)
+    return digest_of(digests)
+
+
+def _source(module: ModuleType | None) -> Path | None:
+    """The file that a module was loaded from. Read past `getattr`, which makes lazy modules load more."""
+    file = module.__dict__.get("__file__") if isinstance(module, ModuleType) else None
+    path = Path(file).absolute() if file else None
+    return path if path is not None and path.is_file() else None
+
+
+def _is_installed(source: Path, root: Path) -> bool:
+    """Whether a module below `root` belongs to Python or to an installed package."""
+    libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return {"site-packages", "dist-packages"} & set(source.parts) != set() or any(map(source.is_relative_to, libraries))
 
 
 def _train(

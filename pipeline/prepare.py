@@ -121,7 +121,7 @@ def prepare(config: DataConfig, preprocess: Preprocess, store: Store, progress: 
             `config.unreadable` is "refuse".
         StoreError: the run folder cannot be written.
     """
-    dataset = _load(config, store, progress)
+    dataset = load_dataset(config, store, progress)
     if dataset.unreadable and config.unreadable == "refuse":
         raise DataError(_refusal(dataset.unreadable))
     sides = split(dataset, config.split.validation, config.split.test, config.split.seed)
@@ -197,7 +197,13 @@ def _write_pixels(
         yield
 
 
-def _load(config: DataConfig, store: Store, progress: Progress) -> DataSet:
+def load_dataset(config: DataConfig, store: Store, progress: Progress) -> DataSet:
+    """The labelled pictures of a recipe, not yet split or resized; files that have not changed are not read again.
+
+    Raises:
+        DataError: the data cannot serve, see the sources.
+        StoreError: the run folder cannot be written.
+    """
     source = SourceConfig(config.path, config.labels_path, config.limit)
     where = digest_of([config.source, str(config.path and config.path.absolute())])[:32]
     listing = ListingFile.load(store.root / "store" / "listing" / f"{where}.json")

@@ -5,7 +5,7 @@ The configuration of each technique is here, its function in the file of the sam
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import ByteSize, ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
@@ -45,6 +45,11 @@ class ModelConfig(Config):
             )
         if self.factory is not None and not all(self.factory.partition(":")):
             raise ValueError(f"factory {self.factory!r} is not of the form package.module:function")
+        if self.factory is not None and self.head != HeadOptions():
+            raise ValueError("a factory builds its own head; head is of families, hand yours over in arguments")
+        if self.family is not None and self.arguments:
+            given = ", ".join(self.arguments)
+            raise ValueError(f"arguments ({given}) are handed to a factory; a family takes depth, width and head")
         return self
 
 
@@ -102,6 +107,10 @@ class DataConfig(Config):
         return self
 
 
+Flip = Literal["none", "horizontal", "both"]
+ClassWeights = Literal["none", "balanced"]
+
+
 class TrainConfig(Config):
     """Settings of the one training loop."""
 
@@ -110,9 +119,9 @@ class TrainConfig(Config):
     batch_size: int = Field(default=32, ge=1, le=4096)
     weight_decay: float = Field(default=0.01, ge=0)
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    flip: Literal["none", "horizontal", "both"] = "horizontal"
+    flip: Flip = "horizontal"
     shift: float = Field(default=0.05, ge=0, le=0.5)  # largest random shift, as a share of the side
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: ClassWeights = "none"
 
 
 class FinetuneConfig(TrainConfig):
@@ -125,13 +134,37 @@ class FinetuneConfig(TrainConfig):
     early_stop: int = Field(default=0, ge=0)
 
 
-class RecoverConfig(TrainConfig):
-    """Training after a step that changed the network, with the parent as teacher. 0 epochs: none."""
+class TaughtConfig(Config):
+    """Training after fine-tuning, with the parent as teacher.
+
+    What says something about the pictures (batch_size, flip, shift, class_weights) is as in fine-tuning where it is not
+    given: pictures that must not be mirrored there must not be mirrored here. Optimiser, learning rate and weight decay
+    belong together and are this training's own.
+    """
 
     epochs: int = Field(default=1, ge=0, le=10_000)
     learning_rate: float = Field(default=3e-4, gt=0, le=10)
+    batch_size: int | None = Field(default=None, ge=1, le=4096)
+    weight_decay: float = Field(default=0.01, ge=0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    flip: Flip | None = None
+    shift: float | None = Field(default=None, ge=0, le=0.5)
+    class_weights: ClassWeights | None = None
     temperature: float = Field(default=2.0, gt=0)
     teacher_weight: float = Field(default=0.5, ge=0, le=1)
+
+    def as_in(self, finetune: TrainConfig) -> Self:
+        """With everything that is not given as it is in fine-tuning."""
+        missing = [name for name, value in self if value is None]
+        return self.model_copy(update={name: getattr(finetune, name) for name in missing})
+
+    def settings(self) -> TrainConfig:
+        """The settings of the training loop. What is still not given is as TrainConfig has it."""
+        return TrainConfig(**{name: value for name, value in self if name in TrainConfig.model_fields and value is not None})
+
+
+class RecoverConfig(TaughtConfig):
+    """Training after a step that changed the network. 0 epochs: none."""
 
 
 class PruneConfig(Config):
@@ -158,13 +191,11 @@ class DecomposeConfig(Config):
     recover: RecoverConfig = RecoverConfig()
 
 
-class DistilConfig(TrainConfig):
+class DistilConfig(TaughtConfig):
     """Learn from a teacher's logits. The student is the current model; the teacher is the fine-tuned parent."""
 
     technique: Literal["distil"] = "distil"
     epochs: int = Field(default=2, ge=1, le=10_000)
-    learning_rate: float = Field(default=3e-4, gt=0, le=10)
-    temperature: float = Field(default=2.0, gt=0)
     teacher_weight: float = Field(default=0.7, ge=0, le=1)
 
 
@@ -315,6 +346,13 @@ class Recipe(Config):
     budget: BudgetConfig = BudgetConfig()
     search: SearchConfig = SearchConfig()
 
+    @field_validator("name")
+    @classmethod
+    def _not_the_store(cls, name: str) -> str:
+        if name.lower() == "store":  # some file systems do not tell upper from lower case
+            raise ValueError(f"{name!r} is the folder of the stage results inside the runs folder; use another name")
+        return name
+
     @field_validator("compress")
     @classmethod
     def _one_quantisation(cls, compress: tuple[StepConfig, ...]) -> tuple[StepConfig, ...]:
@@ -322,3 +360,14 @@ class Recipe(Config):
         if len(places) > 1:
             raise ValueError(f"quantise at steps {places}; a checkpoint carries one quantisation")
         return compress
+
+
+def resolved_steps(recipe: Recipe) -> tuple[StepConfig, ...]:
+    """The compression steps as they are run: what their trainings leave open is as in fine-tuning."""
+    steps: list[StepConfig] = []
+    for step in recipe.compress:
+        if isinstance(step, PruneConfig | DecomposeConfig):
+            steps.append(step.model_copy(update={"recover": step.recover.as_in(recipe.finetune)}))
+        else:
+            steps.append(step.as_in(recipe.finetune) if isinstance(step, DistilConfig) else step)
+    return tuple(steps)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from phonefit.device_bench.devices import DEVICES
+from phonefit.device_bench.devices import kind_of
 from phonefit.models.artifact import Runtime
+from phonefit.models.errors import UnknownNameError
 from phonefit.models.registry import MODELS
 from phonefit.models.tasks import TASKS
 from phonefit.pipeline.recipe import DataConfig, ModelConfig, QuantiseConfig, Range, Recipe
@@ -96,9 +97,10 @@ def _references(recipe: Recipe) -> Iterator[Problem]:
     """Names, files and sizes that the recipe refers to."""
     if recipe.task not in TASKS:
         yield Problem(("task",), f"unknown task {recipe.task!r}{suggest(recipe.task, TASKS)}")
-    if recipe.bench.device not in DEVICES:
-        text = f"unknown device {recipe.bench.device!r}{suggest(recipe.bench.device, DEVICES)}"
-        yield Problem(("bench", "device"), text)
+    try:
+        kind_of(recipe.bench.device)
+    except UnknownNameError as error:
+        yield Problem(("bench", "device"), str(error))
     yield from _model_references(recipe.model)
     yield from _data_references(recipe.data)
     yield from _size_problems(recipe)
@@ -152,6 +154,9 @@ def _space_problems(recipe: Recipe, broken: frozenset[str | int]) -> Iterator[Pr
     Args:
         broken: top-level parts that have problems of their own; paths into them are not judged.
     """
+    if recipe.search.after_run and not recipe.search.space and "search" not in broken:
+        text = "there is nothing to search: search.space is empty; say what to vary, or set after_run to false"
+        yield Problem(("search", "after_run"), text)
     usual = {str(problem) for problem in _references(recipe)}
     for path, axis in recipe.search.space.items():
         place: Parts = ("search", "space", path)

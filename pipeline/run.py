@@ -18,8 +18,9 @@ from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.evaluate import evaluate_file
 from phonefit.pipeline.finetune import base_preprocess, finetune
 from phonefit.pipeline.measure import measure
+from phonefit.pipeline.preflight import preflight
 from phonefit.pipeline.prepare import prepare, resolve_preprocess
-from phonefit.pipeline.recipe import Recipe
+from phonefit.pipeline.recipe import Recipe, resolved_steps
 from phonefit.pipeline.recipe_file import as_recipe
 from phonefit.pipeline.result import ConvertedFile, FileResult, StageUse, TrialResult, Variant
 from phonefit.pipeline.store import StageResult, Store, explain_disk_errors, write_result
@@ -58,11 +59,12 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
     """
     context = open_context(recipe, runs, progress or SilentProgress())
     device = open_device(recipe.bench.device)
+    preflight(recipe, context, device)
     stages = StageLog([])
     tuned_stage, tuned = finetune(recipe, context)
     stages.add("finetune", tuned_stage)
     compressed = tuned
-    for step in recipe.compress:
+    for step in resolved_steps(recipe):
         step_stage, compressed = compress_step(compressed, step, context, tuned)
         stages.add(step.technique, step_stage)
     files: list[FileResult] = []

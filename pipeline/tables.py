@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from phonefit.device_bench.compare import Comparison
-from phonefit.device_bench.device import DeviceInfo
+from phonefit.device_bench.devices import DeviceLine
 from phonefit.device_bench.report import Report
 from phonefit.models.spec import ModelSpec
 from phonefit.pipeline.budget import describe
@@ -160,12 +160,14 @@ def models_table(specs: Iterable[ModelSpec]) -> Table:
     return result
 
 
-def devices_table(devices: Mapping[str, DeviceInfo]) -> Table:
-    """Devices that answer now."""
-    result = table("device", "processor", "cores", "memory", "system", numbers=False)
-    for name, info in devices.items():
-        result.add_row(name, info.name, str(info.cores), f"{info.ram_bytes / 2**30:.1f} GiB", info.operating_system)
-    return result
+def devices_table(devices: Sequence[DeviceLine]) -> RenderableType:
+    """Devices, what they are and what keeps them from being measured on."""
+    result = table("device", "state", "processor", "cores", "memory", "system", numbers=False)
+    for line in devices:
+        info = line.info
+        facts = (info.name, str(info.cores), f"{info.ram_bytes / 2**30:.1f} GiB", info.operating_system) if info else ()
+        result.add_row(line.name, line.state, *facts)
+    return Group(result, *(Text(f"{line.name}: {line.remarks}", "yellow") for line in devices if line.remarks))
 
 
 def doctor_table(checks: Sequence[Check]) -> Table:

@@ -41,6 +41,10 @@ SYSTEM_LIBRARIES = (
     "libstdc++.so.6",
     "libgcc_s.so.1",
 )
+# To be raised when the libraries are laid out in another way.
+_ROOT_LAYOUT = 1
+# Where runtimes look for graphics processors and accelerators: there are none.
+EMPTY_FOLDERS = ("sys/bus/pci/devices", "sys/class/accel", "sys/class/drm")
 # Counts repeat, so that more inferences tell nothing new: the first fills caches, the next two show that it is over.
 LARGEST_WARMUPS = 1
 LARGEST_REPEATS = 2
@@ -110,7 +114,9 @@ def counts_folder(root: Path | None = None) -> CountsFolder:
 def counts_digest() -> str:
     """Digest of all that the tier's files are made from."""
     guest_files = {name: core.guest_files() for name, core in cores().items()}
-    return digest_of([file_digest(native_runner.SOURCES / "counts.c"), guest_files, SYSTEM_LIBRARIES])
+    return digest_of(
+        [file_digest(native_runner.SOURCES / "counts.c"), guest_files, SYSTEM_LIBRARIES, EMPTY_FOLDERS, _ROOT_LAYOUT]
+    )
 
 
 def missing(root: Path | None = None) -> str:

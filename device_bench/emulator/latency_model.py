@@ -83,14 +83,37 @@ class Core(Frozen):
     def guest_files(self) -> dict[str, str]:
         """Path below / -> text of the files in which Linux describes a processor with this one core.
 
-        Libraries choose their kernels by them. Without them they would read those of the machine that emulates.
+        Libraries choose their kernels and block sizes by them. Without them they would read those of the machine that
+        emulates, so that it would show in the counts. The same holds for the loader's cache and the process's status,
+        whose memory is the emulator's: here it says 0.
         """
         lines = {"processor": "0", "BogoMIPS": "38.40", **self.cpuinfo}
         cpu = "sys/devices/system/cpu"
+        # Linux numbers the instruction cache between the data caches; here it is as large as the first
+        caches = (("1", "Data", "l1"), ("1", "Instruction", "l1"), ("2", "Unified", "l2"), ("3", "Unified", "l3"))
         return {
+            "etc/ld.so.cache": "",
+            "etc/ld.so.preload": "",
+            "proc/self/status": "Name:\tphonefit\nVmHWM:\t       0 kB\n",
             "proc/cpuinfo": "".join(f"{name}\t: {value}\n" for name, value in lines.items()) + "\n",
             **{f"{cpu}/{name}": "0\n" for name in ("possible", "present", "online", "kernel_max")},
+            **{
+                f"{cpu}/cpu0/topology/{name}": "0\n" for name in ("physical_package_id", "core_id", "cluster_cpus_list")
+            },
             f"{cpu}/cpu0/cpufreq/cpuinfo_max_freq": f"{self.frequency_hertz / 1000:.0f}\n",
+            f"{cpu}/cpu0/cpufreq/cpuinfo_min_freq": f"{self.frequency_hertz / 1000:.0f}\n",
+            **{
+                f"{cpu}/cpu0/cache/index{place}/{name}": f"{value}\n"
+                for place, (level, kind, cache) in enumerate(caches)
+                for name, value in {
+                    "level": level,
+                    "type": kind,
+                    "size": f"{self.caches[cache].bytes // 1024}K",
+                    "ways_of_associativity": self.caches[cache].ways,
+                    "coherency_line_size": 64,
+                    "shared_cpu_list": 0,
+                }.items()
+            },
         }
 
     def nanoseconds(self, counts: Mapping[str, float]) -> int:

@@ -83,14 +83,19 @@ def check_layers(network: nn.Module, names: Iterable[str], option: str) -> None:
     Raises:
         RecipeError: with the names that the network has.
     """
+    if problem := unknown_layers(network, names):
+        raise RecipeError(f"{option}: {problem}")
+
+
+def unknown_layers(network: nn.Module, names: Iterable[str]) -> str | None:
+    """What is wrong with names that must be those of modules; None when nothing is."""
     known = {name for name, _ in network.named_modules() if name}
     unknown = sorted(set(names) - known)
-    if unknown:
-        layers = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        raise RecipeError(
-            f"{option}: the model has no layer {', '.join(unknown)}; it has {', '.join(layers[:40])}"
-            + (f" and {len(layers) - 40} more" if len(layers) > 40 else "")
-        )
+    if not unknown:
+        return None
+    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    more = f" and {len(layers) - 40} more" if len(layers) > 40 else ""
+    return f"the model has no layer {', '.join(unknown)}; it has {', '.join(layers[:40])}{more}"
 
 
 def check_runs(network: nn.Module, architecture: Architecture, technique: str) -> None:

@@ -34,7 +34,7 @@ def train_and_save(
     outcome = train(
         network,
         context,
-        training,
+        training.settings(),
         title=config.technique,
         teacher=parent.load() if training.epochs > 0 and training.teacher_weight > 0 else None,
         temperature=training.temperature,

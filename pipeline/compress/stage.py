@@ -42,10 +42,9 @@ def compress_step(
         config |= {"seed": context.seed, "threads": context.threads, "torch_device": context.torch_device}
     tools = {name: version(name) for name in TOOLS[stage]}
     resume = context.store.resume_file(context.store.key(stage, inputs, config, CODE_VERSIONS[stage], tools))
-    technique = load_technique(stage)
 
     def build(folder: Path) -> None:
-        technique(checkpoint, step, context, folder, parent, resume)
+        load_technique(stage)(checkpoint, step, context, folder, parent, resume)
 
     result = context.store.compute(stage, inputs, config, CODE_VERSIONS[stage], build, tools)
     return result, Checkpoint(result.path)

@@ -42,7 +42,7 @@ def job(model, runtime, **settings):
 
 
 def test_it_is_listed_and_identifies_itself_as_no_other_device_does():
-    devices = list_devices()
+    devices = {line.name: line.info for line in list_devices()}
     info = devices["emulator:counts"]
     assert (info.kind, info.architecture, info.cores) == ("emulator", "aarch64", 1)
     assert not info.like(devices["host"])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from phonefit.device_bench.bench import bench, list_devices, open_device
+from phonefit.device_bench.bench import bench
 from phonefit.device_bench.device import DeviceError, DeviceInfo, MeasurementError, RawRun
-from phonefit.device_bench.devices import DEVICES, DeviceKind
+from phonefit.device_bench.devices import DEVICES, DeviceKind, list_devices, open_device
 from phonefit.models.errors import FileFormatError, UnknownNameError
 from tests.foreign_models import small_model
 
@@ -89,7 +89,7 @@ def test_a_failed_repeat_does_not_lose_the_first_result(model):
 
 def test_a_device_that_is_opened_by_name_is_cleaned_up_after_a_failure_too(model, monkeypatch):
     device = PlayedDevice(MeasurementError("killed by SIGSEGV"))
-    monkeypatch.setitem(DEVICES, "played", DeviceKind("recorded runs", lambda: device))
+    monkeypatch.setitem(DEVICES, "played", DeviceKind("recorded runs", lambda options: device))
     with pytest.raises(MeasurementError):
         bench(model, device="played")
     assert device.calls == ["prepare", "run", "cleanup"]
@@ -111,7 +111,7 @@ def test_bad_settings_are_named(model, tmp_path):
 
 
 def test_the_host_is_among_the_devices():
-    assert list_devices()["host"] == open_device("host").info()
+    assert list_devices()[0].info == open_device("host").info()
 
 
 def test_a_callers_device_is_not_cleaned_up_between_its_files(model):

@@ -1,0 +1,66 @@
+"""Checks that need the device or the network, before the first long stage: what would otherwise fail after training."""
+
+from collections.abc import Iterator
+
+from phonefit.device_bench.device import Device, DeviceInfo
+from phonefit.models.registry import build_network
+from phonefit.pipeline.context import Context
+from phonefit.pipeline.finetune import architecture_of
+from phonefit.pipeline.recipe import BenchConfig, DistilConfig, QuantiseConfig, Recipe
+from phonefit.pipeline.recipe_content import Problem, problems_error
+
+FACTORS = ("0", "1", "2")  # names of what a decomposed layer is replaced by, inside it
+
+
+def preflight(recipe: Recipe, context: Context, device: Device) -> None:
+    """Check the recipe against its device and its network. Builds the network only where a step names layers.
+
+    Raises:
+        RecipeError: with every problem.
+        DeviceError: the device cannot be reached.
+        ModelError: the network cannot be built.
+    """
+    problems = [*_thread_problems(recipe.bench, device.info()), *_layer_problems(recipe, context)]
+    if problems:
+        raise problems_error(f"recipe {recipe.name}", problems)
+
+
+def _thread_problems(config: BenchConfig, device: DeviceInfo) -> Iterator[Problem]:
+    cores = int(device.details.get("usable_cores", device.cores))
+    if config.threads > cores:
+        text = f"{config.threads} is too many: {config.device} ({device.name}) has {cores} core(s) for them"
+        yield Problem(("bench", "threads"), text)
+
+
+def _layer_problems(recipe: Recipe, context: Context) -> Iterator[Problem]:
+    """Names in `keep` and `float_layers` that the network does not have."""
+    named = [(index, *_layers_of(recipe, index)) for index in range(len(recipe.compress))]
+    if not any(names for _, _, names in named):
+        return
+    from torch import nn
+
+    from phonefit.pipeline.compress.cost import unknown_layers
+
+    outputs = context.task.outputs(context.data.labels)
+    network = build_network(architecture_of(recipe.model, outputs, context.data.preprocess))
+    layers = {name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    decomposed = False
+    for index, option, names in named:
+        # an earlier decomposition may have made such a layer; whether it did shows only then
+        factors = {name for name in names if decomposed and _is_factor(name, layers)}
+        if problem := unknown_layers(network, set(names) - factors):
+            yield Problem(("compress", index, option), problem)
+        decomposed = decomposed or recipe.compress[index].technique == "decompose"
+
+
+def _layers_of(recipe: Recipe, index: int) -> tuple[str, tuple[str, ...]]:
+    """Option in which a step names layers, and the names."""
+    step = recipe.compress[index]
+    if isinstance(step, DistilConfig):
+        return "", ()
+    return ("float_layers", step.float_layers) if isinstance(step, QuantiseConfig) else ("keep", step.keep)
+
+
+def _is_factor(name: str, layers: set[str]) -> bool:
+    parent, _, own = name.rpartition(".")
+    return parent in layers and own in FACTORS

@@ -4,6 +4,7 @@ The root lives here because `models` is the lowest layer and every other layer m
 A message says what failed, with which value, and what to do. `exit_code` is what the command line returns for it.
 """
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -17,7 +18,10 @@ class UnknownNameError(PhonefitError):
     """A name that is not in a registry."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        super().__init__(f"unknown {kind} {name!r}; {hint}known: {', '.join(names)}")
 
 
 class FileFormatError(PhonefitError):

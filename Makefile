@@ -10,10 +10,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WHEELS := .cache/wheels
 PHOTOS := $(WHEELS)/.photos
+# What the native runners and the emulated phone need of the system: command, Debian package.
+TOOLS := cmake ninja g++ aarch64-linux-gnu-g++ qemu-aarch64 qemu-system-aarch64
+PACKAGES := cmake ninja-build g++ g++-aarch64-linux-gnu qemu-user qemu-system-arm
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 TORCH := $(BIN)/python -c 'import tomllib; print(next(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch==")))'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format clean
+.PHONY: help setup demo test test-unit tools native emulator lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +40,16 @@ test: $(STAMP) $(PHOTOS) ## All tests, in parallel; ARGS="-k name" selects
 
 test-unit: $(STAMP) ## The fast tests only
 	$(BIN)/python -m pytest -n 2 tests/unit $(ARGS)
+
+tools: ## Install the Debian packages that `native` and `emulator` need, where they are missing
+	@for tool in $(TOOLS); do command -v $$tool >/dev/null || missing=1; done; \
+	test -z "$$missing" || { $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq --no-install-recommends $(PACKAGES); }
+
+native: $(STAMP) tools ## Build the native runners for this machine and for ARM64, and the counting emulator
+	$(BIN)/python -m phonefit.device_bench.build_native $(sort $(shell uname -m) aarch64)
+
+emulator: native ## Build the emulated ARM64 phone too (about a minute in all)
+	$(BIN)/python -m phonefit.device_bench.emulator build
 
 # Twenty labelled photographs come with this package; it is read as an archive and not installed.
 $(PHOTOS): | $(STAMP)

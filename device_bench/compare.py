@@ -150,6 +150,9 @@ def _differences(first: Report, second: Report) -> list[str]:
     threads = first.settings.get("threads"), second.settings.get("threads")
     if threads[0] != threads[1]:
         found.append(f"{threads[0]} against {threads[1]} thread(s)")
+    runners = [report.versions.get("runner", "python") for report in (first, second)]
+    if runners[0] != runners[1]:
+        found.append(f"run by {runners[0]} against {runners[1]}")
     for name in ("latency", "load", "peak_memory"):
         kinds = [f"{report.figures[name].source} {report.figures[name].unit}" for report in (first, second)]
         if kinds[0] != kinds[1]:

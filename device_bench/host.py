@@ -5,13 +5,26 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from phonefit.device_bench.device import DeviceError, DeviceInfo, Job, MeasurementError, RawRun
 from phonefit.device_bench.host_facts import host_conditions, host_info, usable_cores
+from phonefit.device_bench.native_runner import (
+    PACKAGES,
+    command,
+    describe_command,
+    failure,
+    input_bytes,
+    parse_result,
+    raw_run,
+    runner_for,
+)
+from phonefit.device_bench.runtimes.detect import require
 from phonefit.device_bench.worker import Outcome
+from phonefit.models.artifact import Runtime
 from phonefit.models.errors import FileFormatError
 
 _WORKER = "phonefit.device_bench.worker"
@@ -20,12 +33,24 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _TAIL_CHARACTERS = 2000
 
 
+FindRunner = Callable[[Runtime], Path | None]
+
+
 class HostDevice:
-    """This machine. It cannot limit a process's memory, only measure it."""
+    """This machine. It cannot limit a process's memory, only measure it.
+
+    Args:
+        find_runner: the native runner for a runtime, or None where it is not built: then the Python runtime is used.
+    """
+
+    def __init__(self, find_runner: FindRunner = runner_for) -> None:
+        self._find_runner = find_runner
 
     def info(self) -> DeviceInfo:
-        """Identify this machine."""
-        return host_info()
+        """Identify this machine, and which runtimes are run by a native program instead of by Python."""
+        info = host_info()
+        native = [runtime for runtime in PACKAGES if self._find_runner(runtime)]
+        return info.model_copy(update={"details": {**info.details, "native_runners": ", ".join(native) or "none"}})
 
     def prepare(self) -> None:
         """Nothing to do: conditions are recorded with each run and judged by `stability`."""
@@ -41,13 +66,18 @@ class HostDevice:
         """
         _refuse_impossible(job)
         job = job.model_copy(update={"model": job.model.resolve(), "input_file": _resolved(job.input_file)})
+        require(job.model, job.runtime)
         before = host_conditions()
+        runner = self._find_runner(job.runtime)
         with tempfile.TemporaryDirectory(prefix="phonefit-bench-") as name:
-            outcome = _run_worker(job, Path(name))
-        if outcome.run is None:
-            raise (FileFormatError if outcome.file_is_bad else DeviceError)(outcome.error)
-        before |= outcome.run.conditions_before
-        return outcome.run.model_copy(update={"conditions_before": before, "conditions_after": host_conditions()})
+            run = _run_native(runner, job, Path(name)) if runner else _run_worker(job, Path(name))
+        return run.model_copy(
+            update={
+                "conditions_before": before | run.conditions_before,
+                "conditions_after": host_conditions(),
+                "versions": {**run.versions, "runner": "native" if runner else "python"},
+            }
+        )
 
     def cleanup(self) -> None:
         """Nothing to undo: each run removes its own temporary files."""
@@ -67,14 +97,53 @@ def _resolved(path: Path | None) -> Path | None:
     return None if path is None else path.resolve()
 
 
-def _run_worker(job: Job, folder: Path) -> Outcome:
-    job_file, result_file, log_file = folder / "job.json", folder / "result.json", folder / "log.txt"
+def _run_worker(job: Job, folder: Path) -> RawRun:
+    """The Python runtime."""
+    job_file, result_file = folder / "job.json", folder / "result.json"
     job_file.write_text(job.model_dump_json())
     # -P: the working folder may hold folders named like our dependencies
-    command = [sys.executable, "-P", "-W", "ignore", "-m", _WORKER, str(job_file), str(result_file)]
+    line = [sys.executable, "-P", "-W", "ignore", "-m", _WORKER, str(job_file), str(result_file)]
+    code, log_file = _execute(line, job, folder)
+    if code != 0:
+        raise MeasurementError(
+            f"{job.model.name}: {job.runtime} {_ending(code)} while running it; "
+            f"the file may be damaged or made for another version of the runtime{_tail(log_file)}"
+        )
+    try:
+        outcome = Outcome.model_validate_json(result_file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise MeasurementError(
+            f"{job.model.name}: unusable result of {job.runtime}: {error}{_tail(log_file)}"
+        ) from None
+    if outcome.run is None:
+        raise (FileFormatError if outcome.file_is_bad else DeviceError)(outcome.error)
+    return outcome.run
+
+
+def _run_native(runner: Path, job: Job, folder: Path) -> RawRun:
+    """The native runner, on the same inputs as the Python runtime would get."""
+    described, result_file = folder / "described.json", folder / "result.json"
+    _native(describe_command(runner, model=str(job.model), result=str(described)), job, folder)
+    inputs = []
+    for index, content in enumerate(input_bytes(parse_result(described.read_text()), job)):
+        inputs.append(str(folder / f"input_{index}.bin"))
+        Path(inputs[-1]).write_bytes(content)
+    _native(command(runner, job, model=str(job.model), result=str(result_file), inputs=inputs), job, folder)
+    return raw_run(parse_result(result_file.read_text()))
+
+
+def _native(line: list[str], job: Job, folder: Path) -> None:
+    code, log_file = _execute(line, job, folder)
+    if code != 0:
+        raise failure(job, code, log_file.read_text(errors="replace"))
+
+
+def _execute(line: list[str], job: Job, folder: Path) -> tuple[int, Path]:
+    """Run a command under the job's time-out; returns its exit status and the file with what it said."""
+    log_file = folder / "log.txt"
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(job.threads))}
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         try:
             process.wait(job.timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -86,17 +155,7 @@ def _run_worker(job: Job, folder: Path) -> Outcome:
             # also when interrupted: no measurement goes on behind one's back
             process.kill()
             process.wait()
-    if process.returncode != 0:
-        raise MeasurementError(
-            f"{job.model.name}: {job.runtime} {_ending(process.returncode)} while running it; "
-            f"the file may be damaged or made for another version of the runtime{_tail(log_file)}"
-        )
-    try:
-        return Outcome.model_validate_json(result_file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise MeasurementError(
-            f"{job.model.name}: unusable result of {job.runtime}: {error}{_tail(log_file)}"
-        ) from None
+    return process.returncode, log_file
 
 
 def _ending(code: int) -> str:

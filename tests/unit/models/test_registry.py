@@ -23,7 +23,10 @@ def test_the_families_are_registered_under_their_own_names() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown model 'resnet19'; known: efficientnet_lite0, .*vgg16"):
+    with pytest.raises(
+        UnknownNameError,
+        match=r"unknown model 'resnet19'; did you mean 'resnet18'\? known: efficientnet_lite0, .*vgg16",
+    ):
         model_spec("resnet19")
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from phonefit.device_bench.devices import DEVICES
 from phonefit.models.record import Frozen
 
 NEEDED_DISK_BYTES = 2_000_000_000
@@ -30,7 +31,7 @@ class Check(Frozen):
 
 def examine(runs: Path) -> tuple[Check, ...]:
     """All checks. Imports none of the heavy packages."""
-    return (_python(), *_packages(), _demo_data(), _disk(runs), _writable(runs), _load())
+    return (_python(), *_packages(), _demo_data(), *_emulators(), _disk(runs), _writable(runs), _load())
 
 
 def _python() -> Check:
@@ -70,6 +71,15 @@ def _demo_data() -> Check:
         needed=False,
         remedy="make setup, or pip install elpv-dataset==1.0.0.post1",
     )
+
+
+def _emulators() -> list[Check]:
+    checks = []
+    for name in ("emulator:counts", "emulator"):
+        lacks = DEVICES[name].missing()
+        found = "not built" if lacks else "built"
+        checks.append(Check(name=f"device {name}", passed=not lacks, found=found, needed=False, remedy=lacks))
+    return checks
 
 
 def _disk(runs: Path) -> Check:

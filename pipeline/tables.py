@@ -93,20 +93,26 @@ def stage_summary(trial: TrialResult) -> str:
 
 def report_table(report: Report) -> RenderableType:
     """One measurement."""
-    result = table(report.model_name, "value")
-    for name, value in (
-        ("device", report.device.name),
-        ("runtime", report.runtime),
-        ("threads", str(report.settings.get("threads", ""))),
-        ("size", megabytes(report.model_bytes)),
-        ("latency, median", f"{report.median_milliseconds():.3f} ms"),
-        ("latency, p90", f"{report.p90_milliseconds():.3f} ms"),
-        ("variation (CV)", f"{report.variation():.1%}"),
-        ("load", f"{report.load_milliseconds():.2f} ms"),
-        ("peak memory", megabytes(report.peak_memory_bytes())),
-        ("samples", str(len(report.figures["latency"].samples))),
-    ):
-        result.add_row(name, value)
+    result = table(report.model_name, "value", "source")
+    latency, load, peak = (report.figures[name] for name in ("latency", "load", "peak_memory"))
+    rows = [
+        ("device", report.device.name, ""),
+        ("runtime", report.runtime, ""),
+        ("threads", str(report.settings.get("threads", "")), ""),
+        ("size", megabytes(report.model_bytes), ""),
+        ("latency, median", f"{report.median_milliseconds():.3f} ms", latency.source),
+        ("latency, p90", f"{report.p90_milliseconds():.3f} ms", latency.source),
+        ("variation (CV)", f"{report.variation():.1%}", ""),
+        ("samples", str(len(latency.samples)), ""),
+        ("load", f"{report.load_milliseconds():.2f} ms", load.source),
+        ("peak memory", megabytes(report.peak_memory_bytes()), peak.source),
+    ]
+    counted = {name: figure for name, figure in report.figures.items() if figure.source == "counted"}
+    for name, figure in counted.items():
+        if name != "peak_memory" and not name.startswith("load_") and figure.samples:
+            rows.append((name.replace("_", " "), f"{figure.samples[-1]:,.0f}", figure.source))
+    for row in rows:
+        result.add_row(*row)
     if report.trusted:
         return Group(result, Text("stable: nothing speaks against these figures", "green"))
     return Group(result, *(Text(f"? {item.reason}: {item.remedy}", "yellow") for item in report.untrusted))

@@ -45,6 +45,8 @@ class AndroidDevice:
         wait: sleeps; replaced in tests.
     """
 
+    limits_memory = False
+
     def __init__(
         self,
         serial: str | None = None,

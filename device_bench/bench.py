@@ -33,6 +33,7 @@ def bench(
     warmups: int = 5,
     repeats: int = 50,
     duration_seconds: float | None = None,
+    memory_limit_bytes: int | None = None,
     attempts: int = 2,
     progress: Progress | None = None,
 ) -> Report:
@@ -45,6 +46,7 @@ def bench(
         threads: of the runtime.
         warmups: first inferences, kept apart from the samples.
         repeats: timed inferences.
+        memory_limit_bytes: enforced on the process; one that needs more gives a report that is `out_of_memory`.
         duration_seconds: go on until this much time has passed, too.
         attempts: an untrusted measurement is repeated up to this many times in all, and the most trusted is kept: the
             one with the fewest warnings, of those the one that varies least.
@@ -72,6 +74,7 @@ def bench(
             warmups=warmups,
             repeats=repeats,
             duration_seconds=duration_seconds,
+            memory_limit_bytes=memory_limit_bytes,
             timeout_seconds=TIMEOUT_SECONDS + (duration_seconds or 0.0),
         )
     except ValidationError as error:
@@ -111,7 +114,7 @@ def _most_trusted(device: Device, job: Job, attempts: int, progress: Progress) -
 
 
 def _rank(report: Report) -> tuple[int, float]:
-    return len(report.untrusted), report.variation()
+    return len(report.untrusted), report.variation() if report.figures["latency"].samples else 0.0
 
 
 def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Report:
@@ -121,6 +124,7 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
         "warmups": job.warmups,
         "repeats": job.repeats,
         "duration_seconds": job.duration_seconds,
+        "memory_limit_bytes": job.memory_limit_bytes,
         "seed": job.seed,
     }
     modelled = run.latency_source == "modelled"
@@ -156,6 +160,16 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
             for name, value in run.load_counts.items()
         },
     }
+    if run.cgroup_peak_bytes is not None:
+        figures["process_memory"] = Figure(
+            unit="bytes",
+            source="measured",
+            samples=(run.cgroup_peak_bytes,),
+            note="the kernel's peak for the whole process and the pages of its files (memory.peak): what a limit holds",
+        )
+    if run.out_of_memory:
+        ended = Figure(unit="ns", source="unavailable", note="the memory limit ended the process")
+        figures |= {"latency": ended, "warmup": ended, "load": ended}
     return Report(
         model_sha256=model_sha256,
         model_bytes=job.model.stat().st_size,
@@ -167,7 +181,8 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
         conditions_before=run.conditions_before,
         conditions_after=run.conditions_after,
         versions=run.versions,
-        untrusted=check(run),
+        untrusted=() if run.out_of_memory else check(run),
+        out_of_memory=run.out_of_memory,
     )
 
 

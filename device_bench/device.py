@@ -115,6 +115,9 @@ class RawRun(Frozen):
 class Device(Protocol):
     """What the bench needs of a device. Use as: prepare, run as often as wanted, cleanup in any case."""
 
+    limits_memory: bool
+    """Whether it enforces a job's memory limit; those that cannot refuse such a job."""
+
     def info(self) -> DeviceInfo:
         """Identify the device."""
         ...

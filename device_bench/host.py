@@ -43,6 +43,8 @@ class HostDevice:
         find_runner: the native runner for a runtime, or None where it is not built: then the Python runtime is used.
     """
 
+    limits_memory = False
+
     def __init__(self, find_runner: FindRunner = runner_for) -> None:
         self._find_runner = find_runner
 
@@ -73,7 +75,7 @@ class HostDevice:
             run = _run_native(runner, job, Path(name)) if runner else _run_worker(job, Path(name))
         return run.model_copy(
             update={
-                "conditions_before": before | run.conditions_before,
+                "conditions_before": {**before, **run.conditions_before},
                 "conditions_after": host_conditions(),
                 "versions": {**run.versions, "runner": "native" if runner else "python"},
             }

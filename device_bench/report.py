@@ -41,6 +41,8 @@ class Report(Record):
     Attributes:
         figures: "latency", "warmup", "load", "peak_memory", "energy": name -> samples; where a device counts, also
             "instructions", "read_bytes", "l1_misses" and so on of an inference, and the same of the load as "load_…".
+        out_of_memory: the memory limit of `settings` ended the process: there are no times, and the memory is how far
+            it came.
         untrusted: reasons not to trust it; empty when the measurement is stable.
         settings: threads, warm-ups, repeats: what was asked.
     """
@@ -57,6 +59,7 @@ class Report(Record):
     conditions_after: Mapping[str, JsonValue] = {}
     versions: Mapping[str, str] = {}
     untrusted: tuple[Warning, ...] = ()
+    out_of_memory: bool = False
 
     @property
     def trusted(self) -> bool:
@@ -64,20 +67,20 @@ class Report(Record):
         return not self.untrusted
 
     def median_milliseconds(self) -> float:
-        """Median latency."""
-        return statistics.median(self.figures["latency"].samples) / 1e6
+        """Median latency; infinite when the memory limit ended the process."""
+        return math.inf if self.out_of_memory else statistics.median(self.figures["latency"].samples) / 1e6
 
     def p90_milliseconds(self) -> float:
-        """90th percentile of latency."""
-        return percentile(self.figures["latency"].samples, 90) / 1e6
+        """90th percentile of latency; infinite when the memory limit ended the process."""
+        return math.inf if self.out_of_memory else percentile(self.figures["latency"].samples, 90) / 1e6
 
     def variation(self) -> float:
         """Coefficient of variation of latency: standard deviation / mean."""
         return coefficient_of_variation(self.figures["latency"].samples)
 
     def load_milliseconds(self) -> float:
-        """Median load time."""
-        return statistics.median(self.figures["load"].samples) / 1e6
+        """Median load time; infinite when the memory limit ended the process."""
+        return math.inf if self.out_of_memory else statistics.median(self.figures["load"].samples) / 1e6
 
     def peak_memory_bytes(self) -> float:
         """Largest peak memory above the process before it loaded the model, with its runtime: what the model adds."""

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from phonefit.pipeline.errors import BudgetError
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+from phonefit.pipeline.errors import BudgetError, RecipeError
 from phonefit.pipeline.recipe import BudgetConfig
 from phonefit.pipeline.result import FileResult, Violation
 
@@ -17,12 +19,14 @@ class Figures:
         peak_memory: bytes above an empty process of the runtime.
         latency_p90: milliseconds.
         quality_drop: original checkpoint's quality minus the file's, 0..1.
+        out_of_memory: the device's memory limit ended the process; how much it would have needed is not known.
     """
 
     bytes: float
     peak_memory: float
     latency_p90: float
     quality_drop: float
+    out_of_memory: bool = False
 
 
 TOLERANCE = 1e-9
@@ -37,10 +41,17 @@ REMEDIES = {
 }
 
 
+def memory_limit(budget: BudgetConfig) -> int | None:
+    """Bytes that the process may use where a device enforces it: the lower of ram x ram_share and peak_memory."""
+    limits = [limit for name, limit, _, _ in _limits(Figures(0, 0, 0, 0), budget) if name in ("ram", "peak_memory")]
+    return int(min(limits)) if limits else None
+
+
 def figures_of(file: FileResult) -> Figures:
     """The figures of one file of a trial."""
     report = file.report
-    return Figures(file.artifact.bytes, report.peak_memory_bytes(), report.p90_milliseconds(), file.quality_drop)
+    figures = Figures(file.artifact.bytes, report.peak_memory_bytes(), report.p90_milliseconds(), file.quality_drop)
+    return replace(figures, out_of_memory=report.out_of_memory)
 
 
 def margins(figures: Figures, budget: BudgetConfig) -> dict[str, float]:
@@ -49,6 +60,9 @@ def margins(figures: Figures, budget: BudgetConfig) -> dict[str, float]:
     For a limit of 0 it is the figure itself.
     """
     excess = {name: figure / limit - 1 if limit > 0 else figure for name, limit, figure, _ in _limits(figures, budget)}
+    if figures.out_of_memory:  # it would have needed more than it reached, nobody knows how much
+        excess |= {name: 1.0 for name in ("ram", "peak_memory") if name in excess}
+        excess.pop("latency_p90_ms", None)
     return {name: 0.0 if abs(value) <= TOLERANCE else value for name, value in excess.items()}
 
 
@@ -58,7 +72,7 @@ def violations(figures: Figures, budget: BudgetConfig) -> tuple[Violation, ...]:
     missed = [
         Violation(limit_name=name, limit=limit, figure=figure, unit=unit, excess=excess[name], remedy=REMEDIES[name])
         for name, limit, figure, unit in _limits(figures, budget)
-        if excess[name] > 0
+        if excess.get(name, 0.0) > 0
     ]
     return tuple(sorted(missed, key=lambda violation: -violation.excess))
 
@@ -115,3 +129,15 @@ def describe(violation: Violation) -> str:
     else:
         limit, figure = f"{violation.limit:.3g} {violation.unit}", f"{violation.figure:.3g} {violation.unit}"
     return f"{violation.limit_name}: {figure}, limit {limit}, missed by {violation.excess * 100:.0f} %"
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from words such as "24MB" or "1.5GiB".
+
+    Raises:
+        RecipeError: it is not a size.
+    """
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise RecipeError(f"{text!r} is not a size; write it as 24MB, 6GB or 512MiB") from None

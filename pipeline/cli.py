@@ -142,16 +142,27 @@ def bench(
     warmups: Annotated[int, typer.Option(min=0, help="Inferences before the timed ones.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Timed inferences.")] = 50,
     seconds: Annotated[float | None, typer.Option(help="Keep on for this long, at least --repeats times.")] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Such as 24MB: end the process that needs more, on a device that can (emulator).")
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the report with all raw samples to this file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure any model file: latency, load time, peak memory, and whether the figures can be trusted."""
     from phonefit.device_bench.bench import bench as bench_file
+    from phonefit.pipeline.budget import parse_bytes
+    from phonefit.pipeline.errors import BudgetError
     from phonefit.pipeline.tables import report_table
 
     with _progress().stage(f"measure {file.name} on {device}"):
         report = bench_file(
-            file, device=device, threads=threads, warmups=warmups, repeats=repeats, duration_seconds=seconds
+            file,
+            device=device,
+            threads=threads,
+            warmups=warmups,
+            repeats=repeats,
+            duration_seconds=seconds,
+            memory_limit_bytes=parse_bytes(memory_limit) if memory_limit else None,
         )
     if save:
         from phonefit.pipeline.store import write_result
@@ -161,6 +172,8 @@ def bench(
         _print_json(report.as_json())
     else:
         _print(report_table(report))
+    if report.out_of_memory:
+        raise BudgetError(f"{file}: out of memory: it needs more than the limit of {memory_limit} on {device}")
 
 
 @app.command(epilog="Example: phonefit compare before.json after.json")

@@ -18,14 +18,24 @@ REPORT_FILE = "report.json"
 
 
 def measure(
-    artifact: Artifact, model: Path, device: Device, config: BenchConfig, context: Context
+    artifact: Artifact,
+    model: Path,
+    device: Device,
+    config: BenchConfig,
+    context: Context,
+    memory_limit_bytes: int | None = None,
 ) -> tuple[StageResult, Report]:
     """The report of one file on one device. The same file on the same device is measured once, unless `reuse` is off.
+
+    Args:
+        memory_limit_bytes: enforced by devices that can; the others measure without.
 
     Raises:
         DeviceError: the device is missing or refuses.
         MeasurementError: the measurement failed.
     """
+
+    limit = memory_limit_bytes if device.limits_memory else None
 
     def build(destination: Path) -> None:
         with context.progress.stage(f"measure {artifact.runtime} {artifact.precision} on {config.device}"):
@@ -38,13 +48,14 @@ def measure(
                 warmups=config.warmups,
                 repeats=config.repeats,
                 attempts=config.attempts,
+                memory_limit_bytes=limit,
             )
         report.save(destination / REPORT_FILE)
 
     result = context.store.compute(
         "measure",
         inputs={"artifact": artifact.sha256},
-        config=identity(device.info(), config),
+        config={**identity(device.info(), config), "memory_limit_bytes": limit},
         code_version=CODE_VERSION,
         build=build,
         tools=runtime_module(artifact.runtime).versions(),

@@ -10,7 +10,7 @@ from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.record import digest_of
 from phonefit.models.tasks import task
-from phonefit.pipeline.budget import best_file, figures_of, violations
+from phonefit.pipeline.budget import best_file, figures_of, memory_limit, violations
 from phonefit.pipeline.compress.stage import compress_step
 from phonefit.pipeline.context import Context, Progress, SilentProgress
 from phonefit.pipeline.convert.stage import convert_stage
@@ -60,7 +60,7 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
     context = open_context(recipe, runs, progress or SilentProgress())
     device = open_device(recipe.bench.device)
     preflight(recipe, context, device)
-    stages = StageLog([])
+    stages, limit = StageLog([]), memory_limit(recipe.budget)
     tuned_stage, tuned = finetune(recipe, context)
     stages.add("finetune", tuned_stage)
     compressed = tuned
@@ -73,7 +73,7 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
             for runtime in recipe.convert.runtimes:
                 converted, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)
                 evaluated, quality = evaluate_file(artifact, path, "validation", context)
-                measured, report = measure(artifact, path, device, recipe.bench, context)
+                measured, report = measure(artifact, path, device, recipe.bench, context, limit)
                 for name, stage in (("convert", converted), ("evaluate", evaluated), ("measure", measured)):
                     stages.add(name, stage)
                 drop = tuned.info.metrics[context.task.quality] - quality[context.task.quality]

@@ -139,6 +139,8 @@ class CountingDevice:
         model: the core with other coefficients, for example fitted ones; None for those of cores.json.
     """
 
+    limits_memory = False
+
     def __init__(self, core: str = DEFAULT_CORE, root: Path | None = None, model: Core | None = None) -> None:
         self._name = core
         self._core = model or core_named(core)

@@ -45,6 +45,8 @@ class EmulatedPhone:
         DeviceError: impossible options.
     """
 
+    limits_memory = True
+
     def __init__(self, options: str = "", cache: Path | None = None, runners: Path | None = None) -> None:
         self.machine = Machine(cache or default_cache(), parse_options(options))
         self._runners = runners

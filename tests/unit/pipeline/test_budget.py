@@ -1,11 +1,22 @@
 """The budget: what is missed, by how much, and which file is the best."""
 
+import math
+
 import pytest
 
 from phonefit.device_bench.device import DeviceInfo
 from phonefit.device_bench.report import Figure, Report
 from phonefit.models.artifact import Artifact
-from phonefit.pipeline.budget import Figures, best_file, margins, nothing_fits, violations
+from phonefit.pipeline.budget import (
+    Figures,
+    best_file,
+    margins,
+    memory_limit,
+    nothing_fits,
+    parse_bytes,
+    violations,
+)
+from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.recipe import BudgetConfig
 from phonefit.pipeline.result import FileResult, Parity
 from tests.tiny import LABELS, PREPROCESS
@@ -97,3 +108,22 @@ def test_rounding_never_makes_a_limit_missed():
 
 def test_margins_are_signed():
     assert margins(FIGURES, BudgetConfig(file_size="8MB")) == {"file_size": pytest.approx(-0.5)}
+
+
+def test_a_process_that_the_limit_ended_misses_it_though_it_never_got_past():
+    budget = BudgetConfig(peak_memory="30MB", latency_p90_ms=20)
+    ended = Figures(bytes=1, peak_memory=29_000_000, latency_p90=math.inf, quality_drop=0, out_of_memory=True)
+    assert [item.limit_name for item in violations(ended, budget)] == ["peak_memory"]
+    assert margins(ended, budget) == {"peak_memory": 1.0}
+
+
+def test_the_enforced_limit_is_the_lower_one():
+    assert memory_limit(BudgetConfig(ram="1GB", ram_share=0.1)) == 100_000_000
+    assert memory_limit(BudgetConfig(ram="1GB", ram_share=0.1, peak_memory="50MB")) == 50_000_000
+    assert memory_limit(BudgetConfig(file_size="1MB")) is None
+
+
+def test_sizes_in_words():
+    assert parse_bytes("24MB") == 24_000_000
+    with pytest.raises(RecipeError, match="'lots' is not a size"):
+        parse_bytes("lots")

@@ -10,7 +10,7 @@ EVENTS = "low=0 high=0 max=98 oom=1 oom_kill=1 oom_group_kill=0"
 
 def test_the_figures_follow_what_the_program_said():
     use, said = memory_use(
-        f"hello\nphonefit-memory: in the text\n\nphonefit-memory: code=137 peak=20971520 {EVENTS} \n"
+        f"hello\nphonefit-memory: in the text\n\nphonefit-memory: code=137 stalled=0 peak=20971520 {EVENTS} \n"
     )
     assert said == "hello\nphonefit-memory: in the text\n"
     assert (use.exit_code, use.peak_bytes, use.limit_hits, use.oom_kills) == (137, 20971520, 98, 1)
@@ -18,8 +18,13 @@ def test_the_figures_follow_what_the_program_said():
 
 
 def test_a_limit_that_was_only_reached_ended_nothing():
-    use, said = memory_use("\nphonefit-memory: code=0 peak=8388608 low=0 high=0 max=46 oom=0 oom_kill=0\n")
+    use, said = memory_use("\nphonefit-memory: code=0 stalled=0 peak=8388608 low=0 high=0 max=46 oom=0 oom_kill=0\n")
     assert said == "" and use.limit_hits == 46 and not use.out_of_memory
+
+
+def test_one_that_only_waited_for_its_pages_was_out_of_memory_too():
+    use, _ = memory_use("\nphonefit-memory: code=137 stalled=1 peak=8388608 low=0 high=0 max=460 oom=0 oom_kill=0\n")
+    assert use.out_of_memory and use.oom_kills == 0
 
 
 @pytest.mark.parametrize("answer", ["", "hello\n", "\nphonefit-memory: code=0 peak= \n"])

@@ -12,12 +12,13 @@ FILES = sorted((Path(__file__).parents[2] / "golden").glob("report_*.json"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_stored_report_loads_and_is_written_back_the_same(path, tmp_path):
+def test_a_stored_report_loads_and_keeps_its_content(path, tmp_path):
     report = Report.load(path)
     assert report.median_milliseconds() <= report.p90_milliseconds()
     assert report.peak_memory_bytes() > 0
     report.save(tmp_path / "again.json")
-    assert json.loads((tmp_path / "again.json").read_text()) == json.loads(path.read_text())
+    stored, kept = json.loads(path.read_text()), json.loads((tmp_path / "again.json").read_text())
+    assert {name: kept[name] for name in stored} == stored  # newer fields have their defaults
 
 
 def test_there_are_stored_reports():

@@ -20,7 +20,7 @@ class Delegation(Frozen):
     Attributes:
         backend: for example "XNNPACK" or "CPUExecutionProvider".
         operators: operators in the graph that do work at inference time.
-        delegated: how many of them the backend runs.
+        delegated: how many of them the backend runs; None where a runtime has nothing beside its backend to tell from.
         partitions: number of pieces handed to the backend; fewer is better.
         rest: operator name -> count, of those left out.
         transposes: layout changes in the graph.
@@ -29,15 +29,17 @@ class Delegation(Frozen):
 
     backend: str
     operators: int
-    delegated: int
+    delegated: int | None
     partitions: int
     rest: Mapping[str, int] = {}
     transposes: int = 0
     quantise_casts: int = 0
 
     @property
-    def share(self) -> float:
-        """Delegated share of the operators, 0..1."""
+    def share(self) -> float | None:
+        """Delegated share of the operators, 0..1; None where it cannot be told."""
+        if self.delegated is None:
+            return None
         return self.delegated / self.operators if self.operators else 0.0
 
 

@@ -34,3 +34,10 @@ class ModelError(PhonefitError):
 
 class DataError(PhonefitError):
     """A data set that cannot be read or cannot serve its purpose."""
+
+
+def first_line(error: BaseException) -> str:
+    """Type of an error and the first line of its message that says something, for errors of libraries."""
+    lines = (line.strip(" \t-=*#") for line in str(error).splitlines())
+    said = next((line for line in lines if line), "")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phonefit.models.errors import ModelError, UnknownNameError
+from phonefit.models.errors import ModelError, UnknownNameError, first_line
 from phonefit.models.families import efficientnet_lite, mobilenet_v2, resnet, vgg
 from phonefit.models.spec import Architecture, ModelSpec
 
@@ -66,7 +66,7 @@ def check_network(network: "nn.Module", architecture: Architecture) -> None:
             outputs = network.eval()(picture)
     except Exception as error:
         raise ModelError(
-            f"{name} cannot take inputs of {size} pixels: {_reason(error)}; change data.input or the model"
+            f"{name} cannot take inputs of {size} pixels: {first_line(error)}; change data.input or the model"
         ) from error
     if not isinstance(outputs, torch.Tensor) or not outputs.is_floating_point():
         raise ModelError(f"{name} returned a {type(outputs).__name__}, expected one tensor of floats")
@@ -92,7 +92,7 @@ def _call_factory(factory: str, architecture: Architecture) -> "nn.Module":
         function = getattr(importlib.import_module(module_name), function_name)
     except Exception as error:
         raise ModelError(
-            f"factory {factory!r} cannot be imported: {_reason(error)}; run from the folder that holds "
+            f"factory {factory!r} cannot be imported: {first_line(error)}; run from the folder that holds "
             f"{module_name.partition('.')[0]}, or put that folder on PYTHONPATH"
         ) from error
     try:
@@ -100,13 +100,8 @@ def _call_factory(factory: str, architecture: Architecture) -> "nn.Module":
     except Exception as error:
         raise ModelError(
             f"factory {factory!r} failed with outputs={architecture.outputs} and {dict(architecture.arguments)}: "
-            f"{_reason(error)}"
+            f"{first_line(error)}"
         ) from error
     if not isinstance(network, nn.Module):
         raise ModelError(f"factory {factory!r} returned a {type(network).__name__}, expected a torch.nn.Module")
     return network
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

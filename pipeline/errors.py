@@ -12,6 +12,7 @@ __all__ = [
     "BudgetError",
     "ConversionError",
     "DataError",
+    "DelegationError",
     "FileFormatError",
     "ModelError",
     "ParityError",
@@ -41,6 +42,12 @@ class ConversionError(PhonefitError):
 
 class ParityError(ConversionError):
     """A converted file that does not compute what its parent computes. A failed gate: exits with 1."""
+
+    exit_code = 1
+
+
+class DelegationError(ConversionError):
+    """A converted file of which the fast backend takes too little. A failed gate: exits with 1."""
 
     exit_code = 1
 

@@ -60,7 +60,9 @@ def finetune(recipe: Recipe, context: Context) -> tuple[StageResult, Checkpoint]
         "threads": context.threads,
         "torch_device": context.torch_device,
     }
-    if architecture.factory is not None:  # in the lineage, so that other code is another checkpoint, equal weights or not
+    if (
+        architecture.factory is not None
+    ):  # in the lineage, so that other code is another checkpoint, equal weights or not
         config["factory_digest"] = factory_digest(architecture)
     tools = {"torch": version("torch")}
     resume = context.store.resume_file(context.store.key(STAGE, inputs, config, CODE_VERSION, tools))
@@ -126,7 +128,7 @@ def factory_digest(architecture: Architecture) -> str:
     if own is None:
         return digest_of({})  # made in memory: there is no file to follow
     levels = name.count(".") + (own.stem == "__init__")
-    root = own.parents[levels]
+    root = own.parents[min(levels, len(own.parents) - 1)]
     package = name.partition(".")[0]
     digests = {own.relative_to(root).as_posix(): file_digest(own)}
     for other, module in list(sys.modules.items()):
@@ -134,7 +136,7 @@ def factory_digest(architecture: Architecture) -> str:
         source = _source(module)
         if source is None or not source.is_relative_to(root) or top in ("__main__", "phonefit"):
             continue  # a script that only starts phonefit is not part of the network
-        if top == package or not _is_installed(source, root):
+        if top == package or not _is_installed(source):
             digests[source.relative_to(root).as_posix()] = file_digest(source)
     return digest_of(digests)
 
@@ -146,10 +148,10 @@ def _source(module: ModuleType | None) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def _is_installed(source: Path, root: Path) -> bool:
-    """Whether a module below `root` belongs to Python or to an installed package."""
+def _is_installed(source: Path) -> bool:
+    """Whether a module belongs to Python or to an installed package."""
     libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return {"site-packages", "dist-packages"} & set(source.parts) != set() or any(map(source.is_relative_to, libraries))
+    return "site-packages" in source.parts or any(source.is_relative_to(library) for library in libraries)
 
 
 def _train(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from phonefit.device_bench.device import Device, DeviceInfo
+from phonefit.models.layers import unknown_layers
 from phonefit.models.registry import build_network
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.finetune import architecture_of
@@ -38,8 +39,6 @@ def _layer_problems(recipe: Recipe, context: Context) -> Iterator[Problem]:
     if not any(names for _, _, names in named):
         return
     from torch import nn
-
-    from phonefit.pipeline.compress.cost import unknown_layers
 
     outputs = context.task.outputs(context.data.labels)
     network = build_network(architecture_of(recipe.model, outputs, context.data.preprocess))

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import ByteSize, ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
+from pydantic import (
+    ByteSize,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from phonefit.models.artifact import Runtime
 from phonefit.models.quantisation import CalibrationSet
@@ -160,7 +169,9 @@ class TaughtConfig(Config):
 
     def settings(self) -> TrainConfig:
         """The settings of the training loop. What is still not given is as TrainConfig has it."""
-        return TrainConfig(**{name: value for name, value in self if name in TrainConfig.model_fields and value is not None})
+        return TrainConfig(
+            **{name: value for name, value in self if name in TrainConfig.model_fields and value is not None}
+        )
 
 
 class RecoverConfig(TaughtConfig):

@@ -11,6 +11,7 @@ from rich.text import Text
 from phonefit.device_bench.compare import Comparison
 from phonefit.device_bench.devices import DeviceLine
 from phonefit.device_bench.report import Report
+from phonefit.models.artifact import Artifact
 from phonefit.models.spec import ModelSpec
 from phonefit.pipeline.budget import describe
 from phonefit.pipeline.doctor import Check
@@ -20,6 +21,12 @@ from phonefit.pipeline.result import ConvertedFile, FileResult, TrialResult
 def megabytes(size: float) -> str:
     """Bytes as decimal megabytes."""
     return f"{size / 1e6:.2f} MB"
+
+
+def delegated_share(artifact: Artifact) -> str:
+    """Share of the operators that the fast backend takes; a dash where the runtime has no such share."""
+    share = artifact.delegation.share if artifact.delegation else None
+    return "-" if share is None else f"{share:.0%}"
 
 
 def table(*columns: str, title: str = "", numbers: bool = True) -> Table:
@@ -54,7 +61,7 @@ def trial_table(trial: TrialResult) -> RenderableType:
             f"{report.median_milliseconds():.2f}{'' if report.trusted else '?'}",
             f"{report.p90_milliseconds():.2f}",
             f"{report.peak_memory_bytes() / 1e6:.1f}",
-            f"{file.artifact.delegation.share:.0%}" if file.artifact.delegation else "",
+            delegated_share(file.artifact),
             Text("over", "red") if file.violations else Text("fits", "green"),
         )
     notes = [f"★ best file that fits the budget. Measured on {trial.files[0].report.device.name}"]
@@ -138,7 +145,7 @@ def conversion_table(files: Sequence[ConvertedFile], folder: Path) -> Renderable
     """Files made by `phonefit convert`."""
     result = table("file", "precision", "size", "cosine", "SNR", "agreement", "delegated")
     for file in files:
-        parity, delegation = file.parity, file.artifact.delegation
+        parity = file.parity
         result.add_row(
             str(folder / file.artifact.file),
             file.artifact.precision,
@@ -146,7 +153,7 @@ def conversion_table(files: Sequence[ConvertedFile], folder: Path) -> Renderable
             f"{parity.cosine:.5f}",
             "exact" if parity.snr_db is None else f"{parity.snr_db:.1f} dB",
             f"{parity.agreement:.1%}",
-            f"{delegation.share:.0%}" if delegation else "",
+            delegated_share(file.artifact),
         )
     return result
 

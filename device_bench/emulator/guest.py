@@ -2,8 +2,9 @@
 
 Everything that the program is the first to touch counts: its memory, the pages of the files that it reads or maps, and
 what the kernel needs for it. Pages of files can be dropped and read again, so a limit below the file's size slows a
-program down before it ends it, as on a phone; and as there, one that only waits for its pages is ended. Caches are emptied first: a page that is already there counts for whoever
-brought it in, and the peak would depend on what ran before.
+program down before it ends it, as on a phone; and as there, one that does little else than wait for its pages is ended.
+Caches are emptied first: a page that is already there counts for whoever brought it in, and the peak would depend on
+what ran before.
 
 The commands and the text that they print are made and read here; sending them is `phonefit.device_bench.adb`'s work.
 """
@@ -19,7 +20,7 @@ _MARK = "phonefit-memory:"
 # Microseconds of a second in which the program stood still for want of memory. Android's lmkd, with its defaults, ends
 # an app that does so for 700 ms of a second (psi_complete_stall_ms, source.android.com/docs/core/perf/lmkd); here a
 # page comes back from the disk faster than on a phone, so that the rest of the second is spent on fetching it.
-_LONGEST_STALL = 500_000
+_LONGEST_STALL = 400_000
 # $1: the group's folder, $2: memory.max, then the program. A group that an interrupted run left behind goes first.
 # While the program runs, this shell waits for its exit status at the end of a pipe, and looks up once a second.
 _SCRIPT = f"""

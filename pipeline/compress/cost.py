@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from phonefit.models.errors import ModelError
+from phonefit.models.layers import unknown_layers
 from phonefit.models.spec import Architecture
 from phonefit.pipeline.errors import RecipeError
 
@@ -72,11 +73,6 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def is_named(layer: str, names: Iterable[str]) -> bool:
-    """Whether `names` holds this layer or a module that it is in."""
-    return any(layer == name or layer.startswith(f"{name}.") for name in names)
-
-
 def check_layers(network: nn.Module, names: Iterable[str], option: str) -> None:
     """Every name must be that of a module.
 
@@ -85,17 +81,6 @@ def check_layers(network: nn.Module, names: Iterable[str], option: str) -> None:
     """
     if problem := unknown_layers(network, names):
         raise RecipeError(f"{option}: {problem}")
-
-
-def unknown_layers(network: nn.Module, names: Iterable[str]) -> str | None:
-    """What is wrong with names that must be those of modules; None when nothing is."""
-    known = {name for name, _ in network.named_modules() if name}
-    unknown = sorted(set(names) - known)
-    if not unknown:
-        return None
-    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    more = f" and {len(layers) - 40} more" if len(layers) > 40 else ""
-    return f"the model has no layer {', '.join(unknown)}; it has {', '.join(layers[:40])}{more}"
 
 
 def check_runs(network: nn.Module, architecture: Architecture, technique: str) -> None:

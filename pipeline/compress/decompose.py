@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from phonefit.models.checkpoint import Checkpoint
-from phonefit.pipeline.compress.cost import LayerCost, check_layers, check_runs, is_named, layer_costs
+from phonefit.models.layers import in_layers
+from phonefit.pipeline.compress.cost import LayerCost, check_layers, check_runs, layer_costs
 from phonefit.pipeline.compress.finish import cost_note, train_and_save
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.determinism import deterministic
@@ -65,7 +66,7 @@ def decompose_layers(network: nn.Module, config: DecomposeConfig, costs: dict[st
     grouped = 0
     for name, cost in costs.items():
         layer = network.get_submodule(name)
-        if is_named(name, config.keep) or type(layer) not in (nn.Conv2d, nn.Linear):
+        if in_layers(name, config.keep) or type(layer) not in (nn.Conv2d, nn.Linear):
             continue
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
             grouped += 1

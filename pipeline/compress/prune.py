@@ -12,9 +12,10 @@ from torch import nn
 
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.errors import ModelError
+from phonefit.models.layers import in_layers
 from phonefit.models.module_table import CLASSES
 from phonefit.models.spec import Architecture
-from phonefit.pipeline.compress.cost import check_layers, check_runs, example_input, is_named
+from phonefit.pipeline.compress.cost import check_layers, check_runs, example_input
 from phonefit.pipeline.compress.finish import cost_note, train_and_save
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.determinism import deterministic
@@ -159,7 +160,7 @@ def _stays(graph: Any, group: Any, names: dict[nn.Module, str], keep: tuple[str,
         node = item.dep.target
         if not node.outputs and graph.is_out_channel_pruning_fn(item.dep.handler):
             return True
-        if is_named(names.get(node.module, ""), keep):
+        if in_layers(names.get(node.module, ""), keep):
             return True
     return False
 

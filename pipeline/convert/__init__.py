@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from phonefit.models.artifact import Artifact, Runtime
+from phonefit.models.artifact import SUFFIXES, Artifact, Runtime
 from phonefit.pipeline.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def converter(runtime: str) -> Convert:
         if known == runtime:
             return cast(Convert, import_module(place).convert)
     raise UnknownNameError("runtime", runtime, CONVERTERS)
+
+
+def file_format(checkpoint: "Checkpoint", runtime: Runtime) -> str:
+    """What messages call the file that is made of a checkpoint, for example ".pte int8"."""
+    return f"{SUFFIXES[runtime]} {'fp32' if checkpoint.info.quantisation is None else 'int8'}"
 
 
 def tools(runtime: Runtime) -> dict[str, str]:

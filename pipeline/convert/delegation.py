@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from phonefit.models.artifact import Delegation, Runtime
-from phonefit.pipeline.errors import ConversionError
+from phonefit.pipeline.errors import DelegationError
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -23,23 +23,23 @@ def delegation_of(path: Path, runtime: Runtime) -> Delegation:
       are read from the file, so the figure holds on every device.
     - tflite: operators that the XNNPACK delegate of LiteRT on this machine takes when it loads the file. The Android
       runtime of the same version takes the same ones.
-    - onnx: operators that ONNX Runtime's optimiser leaves, all of which its CPU provider runs: the share is 1 for any
-      file that loads. What tells a good file from a bad one is `quantise_casts` and `transposes`: integers that did
+    - onnx: operators that ONNX Runtime's optimiser leaves. Its CPU provider runs all of any file that loads, so there
+      is no share. What tells a good file from a bad one is `quantise_casts` and `transposes`: integers that did
       not fuse are left as QuantizeLinear and DequantizeLinear around operators in float.
     """
     return _COUNTERS[runtime](path)
 
 
 def check_delegation(delegation: Delegation, least: float, name: str) -> None:
-    """Hold the delegated share against a limit.
+    """Hold the delegated share against a limit; a file without a share passes.
 
     Raises:
-        ConversionError: it is below `least`; names the operators that were left out.
+        DelegationError: it is below `least`; names the operators that were left out.
     """
-    if delegation.share >= least:
+    if delegation.share is None or delegation.share >= least:
         return
     rest = ", ".join(f"{count} x {operator}" for operator, count in sorted(delegation.rest.items()))
-    raise ConversionError(
+    raise DelegationError(
         f"{name}: {delegation.backend} takes {delegation.share:.0%} of the operators, least_delegated asks for "
         f"{least:.0%}; left out: {rest}. Replace these layers in the model, or lower convert.least_delegated"
     )
@@ -150,7 +150,7 @@ def _onnx(path: Path) -> Delegation:
     return Delegation(
         backend=CPU_PROVIDER,
         operators=nodes.total(),
-        delegated=nodes.total(),
+        delegated=None,
         partitions=1,
         transposes=_count(nodes, ("Transpose",)),
         quantise_casts=_count(nodes, ("QuantizeLinear", "DequantizeLinear")),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from phonefit.models.errors import first_line
 from phonefit.pipeline.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def exported_graph(network: nn.Module, example: "Tensor") -> "GraphModule":
         graph = torch.export.export(network.eval(), (example,), strict=False).module(check_guards=False)
     except Exception as error:  # a person's own network may raise anything
         raise ConversionError(
-            f"torch.export cannot trace the network with an input of {tuple(example.shape)}: {_first_line(error)}; "
+            f"torch.export cannot trace the network with an input of {tuple(example.shape)}: {first_line(error)}; "
             "the shape is static, and what forward() does must not depend on the values of its input"
         ) from error
     _drop_dropouts(graph)
@@ -164,8 +165,3 @@ def _free_name(name: str, module: nn.Module) -> str:
         number += 1
         free = f"folded_{name}_{number}"
     return free
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

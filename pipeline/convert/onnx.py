@@ -10,12 +10,13 @@ import torch
 
 from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.layers import in_layers
 from phonefit.models.quantisation import Quantisation
 from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.convert.describe import describe, input_shape
 from phonefit.pipeline.convert.graph import exported_graph
-from phonefit.pipeline.convert.quantised_graph import check_float_layers, in_layers
+from phonefit.pipeline.convert.quantised_graph import check_float_layers
 from phonefit.pipeline.errors import ConversionError
 
 if TYPE_CHECKING:

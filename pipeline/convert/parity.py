@@ -13,12 +13,13 @@ from phonefit.models.artifact import Runtime
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.tasks.task import Floats, Task
 from phonefit.pipeline.context import Context
+from phonefit.pipeline.convert import file_format
 from phonefit.pipeline.errors import ParityError
 from phonefit.pipeline.recipe import ParityConfig
 from phonefit.pipeline.result import Parity
 
 
-def parity(reference: Floats, converted: Floats, task: Task) -> Parity:
+def parity(reference: Floats, converted: Floats, task: Task, name: str) -> Parity:
     """Compare outputs of the same samples.
 
     cosine: a . b / (|a| |b|) of all outputs as one vector; 1 where both are zero. Not the worst sample's: the few
@@ -29,19 +30,21 @@ def parity(reference: Floats, converted: Floats, task: Task) -> Parity:
     Args:
         reference: float32 [N, K] of the PyTorch model.
         converted: float32 [N, K] of the file.
+        name: what errors call the file.
 
     Raises:
         ParityError: another shape, or values that are not finite.
     """
     if reference.shape != converted.shape or reference.ndim != 2 or not len(reference):
         raise ParityError(
-            f"outputs of {list(converted.shape)} against {list(reference.shape)} of the PyTorch model; "
+            f"{name}: outputs of {list(converted.shape)} against {list(reference.shape)} of the PyTorch model; "
             "both must be [samples, outputs] with at least one sample"
         )
     if not np.isfinite(converted).all():
+        broken = int((~np.isfinite(converted)).any(axis=1).sum())
         raise ParityError(
-            f"{int((~np.isfinite(converted)).any(axis=1).sum())} of {len(converted)} samples give values that are not "
-            "finite; the conversion broke the model"
+            f"{name}: {broken} of {len(converted)} samples give values that are not finite; "
+            "the conversion broke the model"
         )
     ours, theirs = reference.astype(np.float64), converted.astype(np.float64)
     lengths = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
@@ -82,12 +85,12 @@ def check_parity(parity: Parity, limits: ParityConfig, name: str) -> None:
 
 
 def reference_outputs(checkpoint: Checkpoint, context: Context, count: int) -> Floats:
-    """Outputs of the PyTorch model in float on the first `count` samples of the validation side: float32 [n, K]."""
+    """Outputs of the PyTorch model in float on `parity_samples`: float32 [n, K]."""
     import torch
 
     torch.set_num_threads(context.threads)
     network = checkpoint.load()
-    samples = _samples(context, count)
+    samples = parity_samples(context, count)
     with torch.inference_mode():
         outputs = [network(torch.from_numpy(sample)) for sample in np.split(samples, len(samples))]
     return np.concatenate([output.numpy() for output in outputs]).astype(np.float32)
@@ -97,12 +100,19 @@ def measure_parity(path: Path, runtime: Runtime, checkpoint: Checkpoint, context
     """Run a converted file and its PyTorch model on `count` samples of the validation side (all, if it has fewer).
 
     Raises:
-        ParityError: the outputs cannot be compared.
+        ParityError: the outputs cannot be compared; names the format.
     """
     reference = reference_outputs(checkpoint, context, count)
     session = runtime_module(runtime).load(path, threads=1)
-    return parity(reference, run_samples(session, _samples(context, count)), context.task)
+    converted = run_samples(session, parity_samples(context, count))
+    return parity(reference, converted, context.task, file_format(checkpoint, runtime))
 
 
-def _samples(context: Context, count: int) -> Floats:
-    return context.data.inputs("validation", 0, min(count, len(context.data.targets("validation"))))
+def parity_samples(context: Context, count: int) -> Floats:
+    """`count` samples of the validation side, evenly spaced because its rows are sorted by class; float32 [n, 3, h, w].
+
+    All of them, when it has fewer.
+    """
+    rows = len(context.data.targets("validation"))
+    chosen = np.linspace(0, rows - 1, min(count, rows), dtype=np.int64).tolist()
+    return np.concatenate([context.data.inputs("validation", row, row + 1) for row in chosen])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from phonefit.models.layers import in_layers, unknown_layers
 from phonefit.models.quantisation import Quantisation
 from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.convert.graph import CONVOLUTIONS, LINEAR, WRAPPED
@@ -36,19 +37,8 @@ def check_float_layers(quantisation: Quantisation, network: "nn.Module") -> None
     Raises:
         ConversionError: naming the layers that could be meant.
     """
-    modules = {name: module for name, module in network.named_modules() if name}
-    unknown = [name for name in quantisation.float_layers if name not in modules]
-    if unknown:
-        weighted = [name for name, module in modules.items() if getattr(module, "weight", None) is not None]
-        raise ConversionError(
-            f"float_layers names {', '.join(unknown)}, which this model does not have; it has "
-            f"{', '.join(weighted[:20])}{', …' if len(weighted) > 20 else ''}, and the blocks that hold them"
-        )
-
-
-def in_layers(name: str, layers: Collection[str]) -> bool:
-    """Whether a dotted name is one of `layers` or lies inside one."""
-    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
+    if problem := unknown_layers(network, quantisation.float_layers):
+        raise ConversionError(f"float_layers: {problem}")
 
 
 def quantised_nodes(float_layers: Collection[str]) -> NodeFilter:

@@ -1,14 +1,27 @@
 """What a study is about. Trials of one study can only be compared when nothing but the searched values differs."""
 
+import itertools
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
 
 from pydantic import JsonValue
 
-from phonefit.pipeline.recipe import Recipe
+from phonefit.models.tasks import task
+from phonefit.pipeline import convert, evaluate, finetune, measure, prepare
+from phonefit.pipeline.compress import stage as compress
+from phonefit.pipeline.context import Progress
+from phonefit.pipeline.convert import stage as convert_stage
+from phonefit.pipeline.errors import ModelError, RecipeError
+from phonefit.pipeline.recipe import ModelConfig, Range, Recipe
 from phonefit.pipeline.recipe_content import set_value, split_path
+from phonefit.pipeline.recipe_file import apply_overrides
+from phonefit.pipeline.store import Store
 
 # Parts of a recipe that change no figure of a trial.
 _WITHOUT_EFFECT = ("schema_number", "name", "description", "threads", "search", "bench.reuse")
+# Paths whose value decides which files a model is made from.
+_ORIGINS = ("model", "model.family", "model.factory", "model.weights")
 
 
 def definition_of(recipe: Recipe) -> dict[str, JsonValue]:
@@ -24,6 +37,76 @@ def definition_of(recipe: Recipe) -> dict[str, JsonValue]:
         holder.pop(key, None)
     search = recipe.search.as_json()
     return {"search.space": search["space"], "search.objectives": search["objectives"], **rest}
+
+
+def surroundings_of(recipe: Recipe, runs: Path, progress: Progress) -> dict[str, JsonValue]:
+    """What decides a trial's figures and is not in the recipe, by its name in words: contents of files, versions.
+
+    Raises:
+        DataError: the data cannot serve.
+        ModelError: the recipe's one network cannot be built or has no weights.
+        StoreError: the runs folder cannot be written.
+    """
+    dataset = prepare.load_dataset(recipe.data, Store(runs), progress)
+    outputs = task(recipe.task).outputs(dataset.labels)
+    models = list(_models(recipe))
+    found: dict[str, JsonValue] = {"digest of the pictures": dataset.digest}
+    for model in models:
+        try:
+            found |= _contents(model, recipe, outputs)
+        except ModelError:  # one choice of several: its trials fail, and say why
+            if len(models) == 1:
+                raise
+    found |= {f"code version of {stage}": number for stage, number in code_versions().items()}
+    return found | {f"version of {tool}": number for tool, number in tool_versions().items()}
+
+
+def code_versions() -> dict[str, int]:
+    """Stage -> the number that it raises when the same input gives another result."""
+    return {
+        "prepare": prepare.CODE_VERSION,
+        "finetune": finetune.CODE_VERSION,
+        **compress.CODE_VERSIONS,
+        "convert": convert_stage.CODE_VERSION,
+        "parity": convert_stage.PARITY_CODE_VERSION,
+        "evaluate": evaluate.CODE_VERSION,
+        "measure": measure.CODE_VERSION,
+    }
+
+
+def tool_versions() -> dict[str, str]:
+    """Package -> version, of those that shape the result of a stage; imports none of them."""
+    packages = {"pillow", "torch", *itertools.chain(*compress.TOOLS.values(), *convert.TOOLS.values())}
+    return {package: version(package) for package in sorted(packages)}
+
+
+def _models(recipe: Recipe) -> Iterator[ModelConfig]:
+    """The models that the space can give, as far as they differ in the files that they are made from."""
+    axes = {path: axis for path, axis in recipe.search.space.items() if path.split(".")[0] == "model"}
+    values = [_choices(axis) if path in _ORIGINS else _choices(axis)[:1] for path, axis in axes.items()]
+    for point in itertools.product(*values):
+        try:
+            yield apply_overrides(recipe, dict(zip(axes, point, strict=True))).model
+        except RecipeError:  # choices that contradict each other: their trials fail, and say why
+            continue
+
+
+def _choices(axis: Range | tuple[JsonValue, ...]) -> tuple[JsonValue, ...]:
+    if isinstance(axis, Range):
+        return (int(axis.low) if axis.integer else axis.low,)
+    return axis
+
+
+def _contents(model: ModelConfig, recipe: Recipe, outputs: int) -> dict[str, JsonValue]:
+    found: dict[str, JsonValue] = {}
+    if model.weights != "random":
+        name = model.weights if model.family is None else f"{model.family}, {model.weights}"
+        found[f"digest of the weights of {name}"] = finetune.weights_digest(model)
+    if model.factory is not None:
+        preprocess = prepare.resolve_preprocess(finetune.base_preprocess(model), recipe.data.input)
+        architecture = finetune.architecture_of(model, outputs, preprocess)
+        found[f"digest of the code of {model.factory}"] = finetune.factory_digest(architecture)
+    return found
 
 
 def differences(

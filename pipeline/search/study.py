@@ -26,7 +26,7 @@ from phonefit.pipeline.errors import PhonefitError, RecipeError, StoreError
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_file import apply_overrides, as_recipe
 from phonefit.pipeline.result import TrialResult
-from phonefit.pipeline.search.definition import definition_of, differences
+from phonefit.pipeline.search.definition import definition_of, differences, surroundings_of
 from phonefit.pipeline.search.locks import held, try_lock
 from phonefit.pipeline.search.outcome import outcome_of
 from phonefit.pipeline.search.result import DIRECTIONS, SearchResult, SearchTrial, State, pareto_front
@@ -100,9 +100,10 @@ def search(
     evaluate = evaluate or _default_evaluate(runs, progress)
     wanted = trials or recipe.search.trials
     folder = Store(runs).folder(recipe.name)
+    surroundings = surroundings_of(recipe, runs, progress) if own_trials else {}
     with _quiet_optuna(), _explain_storage_errors(folder), explain_disk_errors(runs):
         (folder / "locks").mkdir(exist_ok=True)
-        study = _open_study(recipe, folder)
+        study = _open_study(recipe, folder, surroundings)
         failures: list[tuple[str, int]] = []
         with progress.stage(f"search: {recipe.search.sampler}", total=wanted) as advance:
             advance(min(wanted, len(_taken(study, recipe))))
@@ -140,7 +141,7 @@ def _default_evaluate(runs: Path, progress: Progress) -> Callable[[Recipe], Tria
     return lambda recipe: run_trial(apply_overrides(recipe, alone), runs, progress)
 
 
-def _open_study(recipe: Recipe, folder: Path) -> "Study":
+def _open_study(recipe: Recipe, folder: Path, surroundings: Mapping[str, JsonValue]) -> "Study":
     """Create or load the study of this recipe, and check that it is about the same thing."""
     import optuna
     from optuna.storages import RDBStorage
@@ -155,13 +156,15 @@ def _open_study(recipe: Recipe, folder: Path) -> "Study":
             directions=[DIRECTIONS[name] for name in recipe.search.objectives],
             load_if_exists=True,
         )
-        definition = definition_of(recipe)
+        definition = {**definition_of(recipe), **surroundings}
         known = study.user_attrs.get("definition")
         if known is None:
             study.set_user_attr("definition", definition)
         elif different := list(differences(known, definition)):
             shown = [
-                f"  {place}: the study has {_short(old)}, the recipe {_short(new)}" for place, old, new in different
+                f"  {place}: the study has {_short(old)}, "
+                f"{'now it is' if place in surroundings else 'the recipe'} {_short(new)}"
+                for place, old, new in different
             ]
             raise RecipeError(
                 f"{path} is a study of something else, its trials cannot be compared:\n" + "\n".join(shown[:8]) + "\n"

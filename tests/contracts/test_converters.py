@@ -1,4 +1,4 @@
-"""What every converter promises. A new one is one more name in RUNTIMES."""
+"""What every converter promises. A new one is tested by being listed in CONVERTERS."""
 
 import shutil
 from dataclasses import dataclass
@@ -10,14 +10,13 @@ from phonefit.models.artifact import SUFFIXES, Artifact, load_artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.record import file_digest
 from phonefit.pipeline.context import Context
-from phonefit.pipeline.convert import converter
+from phonefit.pipeline.convert import CONVERTERS, converter
 from phonefit.pipeline.convert.parity import check_parity, measure_parity
 from phonefit.pipeline.errors import ConversionError
 from phonefit.pipeline.quiet import captured_output
 from phonefit.pipeline.recipe import ParityConfig
 from tests.tiny import LABELS, PREPROCESS, SIZE, tiny_checkpoint, tiny_context
 
-RUNTIMES = ("executorch", "tflite", "onnx")
 PRECISIONS = ("fp32", "int8")
 
 
@@ -35,7 +34,7 @@ def convert(checkpoint, runtime, context, folder):
         return converter(runtime)(checkpoint, context, folder, "model")
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
+@pytest.fixture(scope="module", params=CONVERTERS)
 def runtime(request):
     return request.param
 
@@ -89,7 +88,7 @@ def test_computes_what_the_checkpoint_computes(converted, runtime):
 
 def test_runs_whole_and_without_a_forest_of_casts(converted):
     delegation = converted.artifact.delegation
-    assert delegation.share == 1 and delegation.partitions == 1 and not delegation.rest
+    assert delegation.share in (1, None) and delegation.partitions == 1 and not delegation.rest
     assert delegation.operators >= 8  # five convolutions, an addition, a pooling, a linear layer
     # at most one cast at each end, and for ONNX Runtime one pair around its pooling in float
     assert delegation.quantise_casts <= (0 if converted.artifact.precision == "fp32" else 4)

@@ -1,5 +1,6 @@
 """Compression steps through the store, and networks that are not easy to compress."""
 
+import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -63,6 +64,27 @@ def test_a_step_is_computed_once_for_the_same_checkpoint_config_seed_and_data(tm
         compress_step(tiny_checkpoint(tmp_path / "d", seed=1), PRUNE, context, checkpoint),
     ):
         assert not other[0].reused
+
+
+REUSE = """
+import sys
+from pathlib import Path
+from phonefit.models.checkpoint import Checkpoint
+from phonefit.pipeline.compress.stage import compress_step
+from phonefit.pipeline.recipe import PruneConfig, RecoverConfig
+from tests.tiny import tiny_context
+checkpoint = Checkpoint(Path(sys.argv[1]) / "c")
+step = PruneConfig(ratio=0.5, recover=RecoverConfig(epochs=0))
+result, _ = compress_step(checkpoint, step, tiny_context(Path(sys.argv[1])), checkpoint)
+print(result.reused, "torch" in sys.modules)
+"""
+
+
+def test_a_step_that_is_in_the_store_is_reused_without_torch(tmp_path):
+    checkpoint = tiny_checkpoint(tmp_path / "c")
+    compress_step(checkpoint, PRUNE, tiny_context(tmp_path), checkpoint)
+    done = subprocess.run([sys.executable, "-c", REUSE, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_four_steps_keep_their_order_and_the_quantisation(tmp_path):

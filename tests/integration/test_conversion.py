@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,15 +12,17 @@ from torch import nn, special
 
 from phonefit.device_bench.runtimes import runtime_module
 from phonefit.device_bench.runtimes.run_samples import run_samples
+from phonefit.models.artifact import SUFFIXES
 from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.quantisation import CalibrationSet
 from phonefit.models.spec import Architecture
 from phonefit.pipeline.convert import CONVERTERS, converter, stage
 from phonefit.pipeline.convert.graph import exported_graph
-from phonefit.pipeline.convert.parity import check_parity, parity, reference_outputs
+from phonefit.pipeline.convert.parity import check_parity, parity, parity_samples, reference_outputs
 from phonefit.pipeline.convert.stage import convert_stage
-from phonefit.pipeline.errors import ConversionError, ParityError, StoreError, UnknownNameError
+from phonefit.pipeline.errors import ConversionError, DelegationError, ParityError, StoreError, UnknownNameError
 from phonefit.pipeline.recipe import ConvertConfig, ParityConfig
-from tests.tiny import LABELS, SIZE, tiny_checkpoint, tiny_context
+from tests.tiny import LABELS, SIZE, TinyPictures, tiny_checkpoint, tiny_context
 
 RUNTIMES = tuple(CONVERTERS)
 
@@ -90,13 +93,49 @@ def test_another_limit_judges_the_stored_figures_anew(tmp_path, context):
     assert result.reused
 
 
+@pytest.mark.parametrize("quantised", [False, True], ids=["fp32", "int8"])
+def test_another_number_of_samples_or_other_data_convert_again_only_where_needed(quantised, tmp_path, context):
+    checkpoint = tiny_checkpoint(tmp_path / "checkpoint", quantised)
+    first = convert_stage(checkpoint, "onnx", context, ConvertConfig())
+    fewer = convert_stage(checkpoint, "onnx", context, ConvertConfig(parity=ParityConfig(samples=5)))
+    assert fewer[0].reused and fewer[0].key == first[0].key
+    assert (first[3].samples, fewer[3].samples) == (32, 5)
+
+    class Others(TinyPictures):
+        digest = "tiny-pictures-2"
+
+    others = convert_stage(checkpoint, "onnx", replace(context, data=Others(per_side=20)), ConvertConfig())
+    assert others[0].reused == (not quantised)  # calibration reads the data
+    assert others[3].samples == 20
+
+
+def test_another_calibration_is_another_conversion(tmp_path, context):
+    checkpoint = tiny_checkpoint(tmp_path / "checkpoint", quantised=True)
+    quantisation = checkpoint.info.quantisation.model_copy(update={"calibration": CalibrationSet(samples=8)})
+    info = checkpoint.info.model_copy(update={"quantisation": quantisation})
+    other = Checkpoint.save(tmp_path / "other", checkpoint.load(), info)
+    first, second = (convert_stage(item, "onnx", context, ConvertConfig())[0] for item in (checkpoint, other))
+    assert first.key != second.key
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_file_whose_outputs_are_not_finite_is_named(runtime, tmp_path, context):
+    tiny = tiny_checkpoint(tmp_path / "tiny")
+    network = tiny.load()
+    with torch.no_grad():
+        network[-1].bias[0] = float("nan")
+    broken = Checkpoint.save(tmp_path / "broken", network, tiny.info)
+    with pytest.raises(ParityError, match=rf"^\{SUFFIXES[runtime]} fp32: 32 of 32 samples"):
+        convert_stage(broken, runtime, context, ConvertConfig())
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_weights_of_another_checkpoint_are_caught(runtime, tmp_path, context):
     """A file that loads, has the right shapes, and computes something else."""
     ours, other = tiny_checkpoint(tmp_path / "ours"), tiny_checkpoint(tmp_path / "other", seed=1)
     _, _, path, _ = convert_stage(other, runtime, context, ConvertConfig())
-    outputs = run_samples(runtime_module(runtime).load(path, 1), context.data.inputs("validation", 0, 32))
-    figures = parity(reference_outputs(ours, context, 32), outputs, context.task)
+    outputs = run_samples(runtime_module(runtime).load(path, 1), parity_samples(context, 32))
+    figures = parity(reference_outputs(ours, context, 32), outputs, context.task, path.name)
     with pytest.raises(ParityError, match="does not compute what its PyTorch model computes"):
         check_parity(figures, ParityConfig(), path.name)
 
@@ -153,7 +192,7 @@ def test_real_conversion_is_silent(tmp_path, context, capfd):
     convert_stage(tiny_checkpoint(tmp_path / "checkpoint"), "tflite", context, ConvertConfig())
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger().handlers == handlers
-    assert "==== converting" in context.log.read_text()
+    assert "==== converter" in context.log.read_text()
 
 
 def test_operators_outside_the_delegate_fail_the_limit(tmp_path, context):
@@ -164,7 +203,7 @@ def test_operators_outside_the_delegate_fail_the_limit(tmp_path, context):
     other = Checkpoint.save(tmp_path / "erf", with_erf(len(LABELS)).eval(), info)
     _, artifact, _, _ = convert_stage(other, "executorch", context, ConvertConfig())
     assert artifact.delegation.rest == {"aten::erf": 1} and artifact.delegation.partitions == 2
-    with pytest.raises(ConversionError, match="1 x aten::erf"):
+    with pytest.raises(DelegationError, match="1 x aten::erf"):
         convert_stage(other, "executorch", context, ConvertConfig(least_delegated=1))
 
 

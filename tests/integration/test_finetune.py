@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 from phonefit.models.errors import FileFormatError, ModelError
+from phonefit.pipeline.convert.stage import convert_stage
 from phonefit.pipeline.finetune import base_preprocess, finetune
-from phonefit.pipeline.recipe import DataConfig, FinetuneConfig, ModelConfig, Recipe
+from phonefit.pipeline.recipe import ConvertConfig, DataConfig, FinetuneConfig, ModelConfig, ParityConfig, Recipe
 from phonefit.pipeline.train import validation_metrics
 from tests.tiny import LABELS, build, tiny_context
 
+LENIENT = ParityConfig(samples=4, cosine=-1, snr_db=-100, agreement=0)
 TUNE = FinetuneConfig(epochs=3, learning_rate=0.01, batch_size=16, freeze_epochs=1)
 
 
@@ -145,3 +147,65 @@ def test_a_factory_that_is_not_there_is_explained_before_any_work(tmp_path):
     with pytest.raises(ModelError, match="no_such_module:build' cannot be imported"):
         finetune(own, tiny_context(tmp_path))
     assert not list((tmp_path / "runs").rglob("stage.json"))
+
+
+WEIGHTLESS = """
+from torch import nn
+from BLOCKS import activation
+
+def build(outputs):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), activation(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, outputs)
+    )
+"""
+BLOCKS = "from torch import nn\n\ndef activation():\n    return nn.{}()\n"
+
+
+@pytest.mark.parametrize(
+    ("factory", "network", "blocks"),
+    [
+        ("my_net:build", "my_net.py", "my_blocks.py"),
+        ("my_package.nets.my_net:build", "my_package/nets/my_net.py", "my_package/my_blocks.py"),
+        ("my_nets.my_net:build", "my_nets/my_net.py", "my_blocks/layers.py"),
+    ],
+)
+def test_a_change_in_what_a_factory_imports_is_another_checkpoint(tmp_path, monkeypatch, factory, network, blocks):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    place = blocks.removesuffix(".py").replace("/", ".")
+    source = WEIGHTLESS.replace("BLOCKS", place)
+    for path, text in {network: source, blocks: BLOCKS.format("ReLU"), "unrelated.py": "ONE = 1\n"}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    own = recipe().model_copy(
+        update={"model": ModelConfig(factory=factory), "finetune": TUNE.model_copy(update={"epochs": 0})}
+    )
+    context = tiny_context(tmp_path)
+    own_modules = [place, factory.partition(":")[0]]
+    try:
+        first, before = finetune(own, context)
+        (tmp_path / "unrelated.py").write_text("ONE = 2\n")  # not imported by the network
+        assert finetune(own, context)[0].key == first.key
+        (tmp_path / blocks).write_text(BLOCKS.format("Hardswish") + "# longer\n")
+        for name in own_modules:
+            importlib.reload(sys.modules[name])
+        second, after = finetune(own, context)
+        assert second.key != first.key
+        assert after.info.weights_sha256 == before.info.weights_sha256
+        assert after.digest != before.digest  # so that conversion and what follows are done again
+    finally:
+        for name in [name for name in sys.modules if name.startswith("my_")]:
+            del sys.modules[name]
+
+
+def test_files_do_not_say_where_the_weights_lay(tmp_path):
+    lying_at = tmp_path / "home of a person"
+    lying_at.mkdir()
+    path = weights_file(lying_at / "w.safetensors")
+    untrained = recipe(weights=path).model_copy(update={"finetune": TUNE.model_copy(update={"epochs": 0})})
+    context = tiny_context(tmp_path)
+    _, checkpoint = finetune(untrained, context)
+    _, _, model, _ = convert_stage(checkpoint, "onnx", context, ConvertConfig(parity=LENIENT))
+    for described in (checkpoint.directory / "model.json", model.with_name(f"{model.name}.json")):
+        text = described.read_text()
+        assert "parameters from w.safetensors" in text
+        assert str(tmp_path) not in text

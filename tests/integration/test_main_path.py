@@ -24,7 +24,7 @@ RECIPE = {
         "input": {"height": SIZE, "resize": "stretch"},
         "split": {"validation": 0.3, "test": 0.3},
     },
-    "finetune": {"epochs": 2, "learning_rate": 0.01, "freeze_epochs": 0},
+    "finetune": {"epochs": 2, "learning_rate": 0.01, "freeze_epochs": 0, "flip": "none"},
     "compress": [
         {"technique": "prune", "ratio": 0.2, "round_to": 4, "recover": {"epochs": 1}},
         {"technique": "quantise", "calibration": {"samples": 24}},
@@ -92,6 +92,12 @@ def test_files_are_put_where_a_person_finds_them(finished):
         artifact, path = load_artifact(folder / "runs/tiny/files" / name)
         assert path.name == artifact.file
         assert (artifact.preprocess.height, artifact.labels) == (SIZE, ("blue", "green", "red"))
+
+
+def test_pictures_that_must_not_be_mirrored_are_not_mirrored_in_recovery_either(finished):
+    folder, _, _ = finished
+    (pruned,) = (folder / "runs/store/prune").iterdir()
+    assert Checkpoint(pruned).info.lineage[-1].config["recover"]["flip"] == "none"
 
 
 def test_second_run_takes_everything_from_the_store(finished):

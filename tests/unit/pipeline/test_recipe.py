@@ -12,6 +12,7 @@ from phonefit.pipeline.recipe import (
     Recipe,
     SearchConfig,
     SplitConfig,
+    resolved_steps,
 )
 
 
@@ -38,6 +39,8 @@ def test_a_recipe_survives_json():
         (ModelConfig, {"family": "vgg11", "factory": "a.b:c"}, "either family"),
         (ModelConfig, {"factory": "a.b"}, "package.module:function"),
         (ModelConfig, {"factory": "a.b:c", "weights": "pretrained"}, "weights from a file"),
+        (ModelConfig, {"factory": "a.b:c", "head": {"hidden": [8]}}, "a factory builds its own head"),
+        (ModelConfig, {"family": "vgg11", "arguments": {"layers": 2}}, r"arguments \(layers\) are handed to a factory"),
         (DataConfig, {"source": "image_folder"}, "needs path"),
         (DataConfig, {"source": "demo", "path": "pictures"}, "takes no path"),
         (DataConfig, {"source": "idx", "path": "images"}, "labels_path"),
@@ -61,3 +64,28 @@ def test_contradictions_are_refused(config, values, message):
 def test_a_checkpoint_is_quantised_once_only():
     with pytest.raises(ValidationError, match=r"quantise at steps \[0, 2\]"):
         recipe(compress=[{"technique": "quantise"}, {"technique": "distil"}, {"technique": "quantise"}])
+
+
+@pytest.mark.parametrize("name", ["store", "Store"])
+def test_the_name_of_the_store_is_not_a_name_for_a_recipe(name):
+    with pytest.raises(ValidationError, match="use another name"):
+        Recipe(name=name, model={"family": "resnet18"}, data={"source": "demo"})
+
+
+def test_later_trainings_treat_the_pictures_as_fine_tuning_does_unless_told_otherwise():
+    finetune = {"flip": "none", "shift": 0, "class_weights": "balanced", "batch_size": 8, "learning_rate": 0.1}
+    steps = [
+        {"technique": "prune", "ratio": 0.3},
+        {"technique": "decompose", "recover": {"flip": "both", "batch_size": 4}},
+        {"technique": "distil", "shift": 0.2},
+        {"technique": "quantise"},
+    ]
+    first = recipe(finetune=finetune, compress=steps)
+    prune, decompose, distil, quantise = resolved_steps(Recipe.model_validate(first.as_json()))
+    for training in (prune.recover, decompose.recover, distil):
+        assert None not in training.as_json().values()
+        assert (training.class_weights, training.learning_rate) == ("balanced", 3e-4)
+    assert (prune.recover.settings().flip, prune.recover.shift, prune.recover.batch_size) == ("none", 0, 8)
+    assert (decompose.recover.flip, decompose.recover.batch_size) == ("both", 4)
+    assert (distil.flip, distil.shift) == ("none", 0.2)
+    assert quantise == first.compress[3]

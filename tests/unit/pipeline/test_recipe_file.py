@@ -64,6 +64,7 @@ def test_overrides_reach_everywhere(write):
         "finetune.learning_rate=1e-3",
         "convert.runtimes=[tflite]",
         "search.space.compress.0.ratio={low: 0.1, high: 0.5}",
+        "model={factory: my_module:build}",
         "model.arguments.blocks=[1, 2]",
         "description=a = b",
     ]
@@ -163,6 +164,7 @@ def test_an_unknown_recipe_lists_the_shipped_ones(tmp_path):
         ("model.weights=pretrained", "model.weights: no packaged weights for resnet18; use random or a file. Families"),
         ("model.head.hidden=[0]", "model.head.hidden.0: 0 is not allowed: it should be greater than or equal to 1"),
         ("data.input.height=16", "data.input.height: 16 is too small: resnet18 takes at least 32 pixels"),
+        ("search.after_run=true", "search.after_run: there is nothing to search: search.space is empty"),
         ("bench.device=hots", "bench.device: unknown device 'hots'; did you mean 'host'?"),
     ],
 )

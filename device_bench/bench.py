@@ -7,7 +7,7 @@ from pydantic import JsonValue, ValidationError
 
 from phonefit.device_bench.device import Device, DeviceError, DeviceInfo, Job, MeasurementError, RawRun
 from phonefit.device_bench.devices import open_device
-from phonefit.device_bench.report import Figure, Report, Unit, Warning
+from phonefit.device_bench.report import Doubt, Figure, Report, Unit
 from phonefit.device_bench.runtimes.detect import runtime_of
 from phonefit.device_bench.stability import check
 from phonefit.models.artifact import Runtime
@@ -58,16 +58,51 @@ def bench(
         DeviceError: a setting is out of its range, or the device cannot run the model.
         MeasurementError: the run itself failed.
     """
-    model = Path(model)
+    if attempts < 1:
+        raise DeviceError(f"attempts must be at least 1 but got {attempts}")
+    job = job_of(
+        Path(model),
+        runtime=runtime,
+        threads=threads,
+        warmups=warmups,
+        repeats=repeats,
+        duration_seconds=duration_seconds,
+        memory_limit_bytes=memory_limit_bytes,
+    )
+    say = progress or _say_nothing
+    if not isinstance(device, str):
+        return _most_trusted(device, job, attempts, say)
+    target = open_device(device)
+    try:
+        target.prepare()
+        return _most_trusted(target, job, attempts, say)
+    finally:
+        target.cleanup()
+
+
+def job_of(
+    model: Path,
+    *,
+    runtime: Runtime | None = None,
+    threads: int = 1,
+    warmups: int = 5,
+    repeats: int = 50,
+    duration_seconds: float | None = None,
+    memory_limit_bytes: int | None = None,
+) -> Job:
+    """The job of a measurement; settings as of `bench`.
+
+    Raises:
+        FileFormatError: the file is not a model.
+        DeviceError: it is for another runtime, or a setting is out of its range.
+    """
     found = runtime_of(model)
     if runtime is not None and runtime != found:
         raise DeviceError(
             f"{model}: is for {found}, but {runtime} was asked for; leave the runtime out or give {found}"
         )
-    if attempts < 1:
-        raise DeviceError(f"attempts must be at least 1 but got {attempts}")
     try:
-        job = Job(
+        return Job(
             model=model,
             runtime=found,
             threads=threads,
@@ -80,15 +115,6 @@ def bench(
     except ValidationError as error:
         wrong = "; ".join(f"{item['loc'][0]} = {item['input']!r}: {item['msg']}" for item in error.errors())
         raise DeviceError(f"cannot measure {model.name} so: {wrong}") from None
-    say = progress or _say_nothing
-    if not isinstance(device, str):
-        return _most_trusted(device, job, attempts, say)
-    target = open_device(device)
-    try:
-        target.prepare()
-        return _most_trusted(target, job, attempts, say)
-    finally:
-        target.cleanup()
 
 
 def _most_trusted(device: Device, job: Job, attempts: int, progress: Progress) -> Report:
@@ -104,7 +130,7 @@ def _most_trusted(device: Device, job: Job, attempts: int, progress: Progress) -
             if best is None:
                 raise
             # what an earlier attempt measured is not lost, but no longer above suspicion either
-            failure = Warning(reason=f"attempt {done} failed: {error}", remedy="measure again; it should not fail")
+            failure = Doubt(reason=f"attempt {done} failed: {error}", remedy="measure again; it should not fail")
             best = best.model_copy(update={"untrusted": (*best.untrusted, failure)})
             break
         if best is None or _rank(report) < _rank(best):

@@ -101,7 +101,7 @@ def compare(first: Report, second: Report) -> Comparison:
         median_ratio=ratio,
         median_ratio_low=low,
         median_ratio_high=high,
-        outcome=_outcome(ratio, low, high),
+        outcome=outcome_of(ratio, low, high),
         untrusted=tuple(report.model_name for report in (first, second) if not report.trusted),
     )
 
@@ -127,7 +127,8 @@ def _rows(first: Report, second: Report) -> tuple[Row, ...]:
     )
 
 
-def _outcome(ratio: float, low: float, high: float) -> Outcome:
+def outcome_of(ratio: float, low: float, high: float) -> Outcome:
+    """What a ratio of latencies and its interval say: a difference only when both are clear of 1."""
     if high < 1 and ratio <= 1 - SMALLEST_DIFFERENCE:
         return "faster"
     if low > 1 and ratio >= 1 + SMALLEST_DIFFERENCE:

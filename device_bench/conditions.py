@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from phonefit.device_bench.adb import Adb
 from phonefit.device_bench.parsers import CoreClock, ParseError, parse_cpufreq, parse_meminfo
 from phonefit.device_bench.power_parsers import Battery, Thermal, parse_battery, parse_thermal
-from phonefit.device_bench.report import Warning
+from phonefit.device_bench.report import Doubt
 from phonefit.models.record import Frozen
 
 _CLOCKS = "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_* 2>/dev/null"
@@ -83,38 +83,38 @@ def _parsed(parse: Callable[[str], _Parsed], text: str) -> _Parsed | None:
         return None
 
 
-def objections(conditions: Conditions, limits: Limits) -> tuple[Warning, ...]:
+def objections(conditions: Conditions, limits: Limits) -> tuple[Doubt, ...]:
     """What speaks against measuring now. Pure."""
     found = [*heat(conditions, limits)]
     battery = conditions.battery
     if battery and battery.level_percent < limits.battery_percent:
         found.append(
-            Warning(
+            Doubt(
                 reason=f"the battery is at {battery.level_percent:g} %, below {limits.battery_percent:g} %",
                 remedy="charge it",
             )
         )
     if conditions.power_saving:
-        found.append(Warning(reason="power saving is on, which slows the processor", remedy="switch power saving off"))
+        found.append(Doubt(reason="power saving is on, which slows the processor", remedy="switch power saving off"))
     if battery and battery.faked:
-        found.append(Warning(reason="the battery's state is faked", remedy="adb shell dumpsys battery reset"))
+        found.append(Doubt(reason="the battery's state is faked", remedy="adb shell dumpsys battery reset"))
     return tuple(found)
 
 
-def heat(conditions: Conditions, limits: Limits) -> tuple[Warning, ...]:
+def heat(conditions: Conditions, limits: Limits) -> tuple[Doubt, ...]:
     """The objections that pass by waiting. Pure."""
     found = []
     status = conditions.thermal.status if conditions.thermal else None
     if status is not None and status > limits.thermal_status:
         name = _SEVERITIES[min(status, len(_SEVERITIES) - 1)]
-        found.append(Warning(reason=f"it is throttling ({name}, status {status})", remedy="let it cool down"))
+        found.append(Doubt(reason=f"it is throttling ({name}, status {status})", remedy="let it cool down"))
     celsius = conditions.battery.temperature_celsius if conditions.battery else None
     if celsius is not None and celsius > limits.battery_celsius:
         reason = f"the battery has {celsius:g} °C, more than {limits.battery_celsius:g} °C"
-        found.append(Warning(reason=reason, remedy="let it cool down; take off its cover, keep it out of the sun"))
+        found.append(Doubt(reason=reason, remedy="let it cool down; take off its cover, keep it out of the sun"))
     return tuple(found)
 
 
-def sentence(warnings: tuple[Warning, ...]) -> str:
+def sentence(warnings: tuple[Doubt, ...]) -> str:
     """Reasons and remedies in one line."""
     return "; ".join(f"{warning.reason}: {warning.remedy}" for warning in warnings)

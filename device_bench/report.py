@@ -28,7 +28,7 @@ class Figure(Frozen):
     note: str = ""
 
 
-class Warning(Frozen):
+class Doubt(Frozen):
     """A reason not to trust a report, with its remedy."""
 
     reason: str
@@ -58,7 +58,7 @@ class Report(Record):
     conditions_before: Mapping[str, JsonValue] = {}
     conditions_after: Mapping[str, JsonValue] = {}
     versions: Mapping[str, str] = {}
-    untrusted: tuple[Warning, ...] = ()
+    untrusted: tuple[Doubt, ...] = ()
     out_of_memory: bool = False
 
     @property

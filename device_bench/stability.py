@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from phonefit.device_bench.device import RawRun
-from phonefit.device_bench.report import Warning, coefficient_of_variation
+from phonefit.device_bench.report import Doubt, coefficient_of_variation
 
 # Below ten samples a 90th percentile is the largest sample, and a median moves with each one.
 MINIMUM_SAMPLES = 10
@@ -29,7 +29,7 @@ SMALLEST_MODE_SHARE = 0.15
 SMALLEST_MODE_DISTANCE = 0.10
 
 
-def check(run: RawRun) -> tuple[Warning, ...]:
+def check(run: RawRun) -> tuple[Doubt, ...]:
     """All reasons not to trust a run; empty when there is none, as always for times that follow from exact counts."""
     if run.latency_source == "modelled":
         return ()
@@ -45,26 +45,26 @@ def check(run: RawRun) -> tuple[Warning, ...]:
     return tuple(warning for warning in found if warning is not None)
 
 
-def _too_few(samples: Sequence[int]) -> Warning | None:
+def _too_few(samples: Sequence[int]) -> Doubt | None:
     if len(samples) >= MINIMUM_SAMPLES:
         return None
-    return Warning(
+    return Doubt(
         reason=f"only {len(samples)} sample(s), fewer than {MINIMUM_SAMPLES}",
         remedy=f"ask for at least {MINIMUM_SAMPLES} repeats",
     )
 
 
-def _varies(samples: Sequence[int]) -> Warning | None:
+def _varies(samples: Sequence[int]) -> Doubt | None:
     variation = coefficient_of_variation(samples)
     if variation <= LARGEST_VARIATION:
         return None
-    return Warning(
+    return Doubt(
         reason=f"the latency varies by {variation:.0%} (standard deviation / mean), more than {LARGEST_VARIATION:.0%}",
         remedy="end other programs, fix the clock (governor `performance`), or ask for more repeats",
     )
 
 
-def _drifts(samples: Sequence[int]) -> Warning | None:
+def _drifts(samples: Sequence[int]) -> Doubt | None:
     if len(samples) < MINIMUM_SAMPLES:
         return None
     third = len(samples) // 3
@@ -76,21 +76,21 @@ def _drifts(samples: Sequence[int]) -> Warning | None:
         if drift > 0
         else "ask for more warm-ups: it was still getting faster"
     )
-    return Warning(reason=f"the last third of the samples is {drift:+.0%} against the first", remedy=remedy)
+    return Doubt(reason=f"the last third of the samples is {drift:+.0%} against the first", remedy=remedy)
 
 
-def _not_warm(warmups: Sequence[int], samples: Sequence[int]) -> Warning | None:
+def _not_warm(warmups: Sequence[int], samples: Sequence[int]) -> Doubt | None:
     what, last = ("last warm-up", warmups[-1]) if warmups else ("first sample, without a warm-up,", samples[0])
     excess = last / statistics.median(samples)
     if excess <= LARGEST_WARMUP_EXCESS:
         return None
-    return Warning(
+    return Doubt(
         reason=f"the {what} took {excess:.1f} times the median",
         remedy=f"ask for more than {len(warmups)} warm-up(s)",
     )
 
 
-def _busy(run: RawRun) -> Warning | None:
+def _busy(run: RawRun) -> Doubt | None:
     cores, load, busy = (_number(run, name) for name in ("cores", "load_average_1m", "busy_cores"))
     if cores is None:
         return None
@@ -103,21 +103,21 @@ def _busy(run: RawRun) -> Warning | None:
         reason = f"the load average was {load:.1f} on {cores:g} cores before the start"
     else:
         return None
-    return Warning(reason=reason, remedy="end other programs, or measure when the machine is idle")
+    return Doubt(reason=reason, remedy="end other programs, or measure when the machine is idle")
 
 
-def _outliers(samples: Sequence[int]) -> Warning | None:
+def _outliers(samples: Sequence[int]) -> Doubt | None:
     limit = OUTLIER_FACTOR * statistics.median(samples)
     share = sum(sample > limit for sample in samples) / len(samples)
     if share <= LARGEST_OUTLIER_SHARE:
         return None
-    return Warning(
+    return Doubt(
         reason=f"{share:.0%} of the samples took over {OUTLIER_FACTOR:g} times the median",
         remedy="end other programs; use no more threads than there are idle cores",
     )
 
 
-def _two_modes(samples: Sequence[int]) -> Warning | None:
+def _two_modes(samples: Sequence[int]) -> Doubt | None:
     """Otsu's split (1979) of the sorted samples: the cut with the largest variance between the two sides."""
     count = len(samples)
     if count < MINIMUM_SAMPLES or (whole := statistics.pvariance(samples)) == 0:
@@ -136,7 +136,7 @@ def _two_modes(samples: Sequence[int]) -> Warning | None:
     apart = high_centre / low_centre - 1
     if best / whole <= TWO_MODES_SHARE or smaller_share < SMALLEST_MODE_SHARE or apart <= SMALLEST_MODE_DISTANCE:
         return None
-    return Warning(
+    return Doubt(
         reason=f"the latency has two levels, {low_centre / 1e6:.2f} and {high_centre / 1e6:.2f} ms",
         remedy="fix the clock, or pin the process to like cores: it seems to move between two speeds",
     )

@@ -1,6 +1,7 @@
 """A long run: how a device does when it is new to the work, and how once it is warm. Pure."""
 
 import itertools
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -95,3 +96,15 @@ def _window(samples: Sequence[float], ends: Sequence[float], start: float, end: 
         median_milliseconds=statistics.median(inside) / 1e6,
         p90_milliseconds=percentile(inside, 90) / 1e6,
     )
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from words such as "90s", "10m" or "1h"; a bare number is seconds.
+
+    Raises:
+        DeviceError: it is not a duration.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise DeviceError(f"{text!r} is not a duration; write it as 90s, 10m or 1h")
+    return float(found[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2]]

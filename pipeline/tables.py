@@ -10,7 +10,9 @@ from rich.text import Text
 
 from phonefit.device_bench.compare import Comparison
 from phonefit.device_bench.devices import DeviceLine
+from phonefit.device_bench.interleave import Interleaved
 from phonefit.device_bench.report import Report
+from phonefit.device_bench.sustained import Sustained
 from phonefit.models.artifact import Artifact
 from phonefit.models.spec import ModelSpec
 from phonefit.pipeline.budget import describe
@@ -194,3 +196,29 @@ def doctor_table(checks: Sequence[Check]) -> Table:
         )
         result.add_row(mark + Text(check.name), check.found, "" if check.passed else check.remedy)
     return result
+
+
+def interleaved_table(result: Interleaved) -> RenderableType:
+    """Two files measured in turn."""
+    rows = table("file", "median", "p90", "peak memory", "size")
+    for report in (result.first, result.second):
+        rows.add_row(
+            report.model_name,
+            f"{report.median_milliseconds():.3f} ms",
+            f"{report.p90_milliseconds():.3f} ms",
+            megabytes(report.peak_memory_bytes()),
+            megabytes(report.model_bytes),
+        )
+    return Group(rows, Text(result.verdict, "bold"))
+
+
+def sustained_table(result: Sustained) -> RenderableType:
+    """First and last minute of a long run."""
+    rows = table("minute", "inferences", "median", "p90")
+    for name, window in (("first", result.first), ("last", result.last)):
+        rows.add_row(
+            name, str(window.samples), f"{window.median_milliseconds:.3f} ms", f"{window.p90_milliseconds:.3f} ms"
+        )
+    after = result.throttled_after_seconds
+    verdict = "no throttling" if after is None else f"throttled from second {after:.0f} on"
+    return Group(rows, Text(f"{verdict}: last minute / first minute = {result.throttling_ratio:.3f}", "bold"))

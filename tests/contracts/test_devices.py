@@ -9,7 +9,6 @@ from phonefit.models.artifact import SUFFIXES
 from phonefit.models.errors import FileFormatError
 from tests.foreign_models import WIDE_BYTES, small_model, wide_model
 
-
 HOSTS = {"host, python": lambda: HostDevice(lambda runtime: None)}
 if runner_for("tflite"):  # built by `make native`, which needs system packages
     HOSTS["host, native"] = HostDevice

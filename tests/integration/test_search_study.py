@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from phonefit.device_bench.device import DeviceInfo, MeasurementError
-from phonefit.device_bench.report import Figure, Report, Warning
+from phonefit.device_bench.report import Doubt, Figure, Report
 from phonefit.models.artifact import Artifact
 from phonefit.models.record import digest_of
 from phonefit.pipeline.budget import Figures, violations
@@ -63,7 +63,7 @@ def objective(recipe, trusted=True):
             "latency": Figure(unit="ns", source="measured", samples=(latency * 1e6,)),
             "peak_memory": Figure(unit="bytes", source="measured", samples=(3e6,)),
         },
-        untrusted=() if trusted else (Warning(reason="the machine was busy", remedy="measure again"),),
+        untrusted=() if trusted else (Doubt(reason="the machine was busy", remedy="measure again"),),
     )
     artifact = Artifact(
         file="model", runtime=runtime, backend="formula", precision="fp32", sha256="0" * 64, bytes=1_000_000,

@@ -1,7 +1,7 @@
 import pytest
 
 from phonefit.device_bench.device import DeviceError
-from phonefit.device_bench.sustained import sustained
+from phonefit.device_bench.sustained import parse_duration, sustained
 
 MILLISECOND, SECOND = 1e6, 1e9
 
@@ -42,3 +42,14 @@ def test_a_run_that_is_too_short_or_too_slow_is_refused():
         sustained([100 * SECOND, 100 * SECOND])
     with pytest.raises(DeviceError, match="2 samples but 1 end times"):
         sustained([1, 1], [1])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("30", 30)])
+def test_durations_in_words(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "", "0m", "-3s", "2m10s"])
+def test_what_is_no_duration(text):
+    with pytest.raises(DeviceError, match="is not a duration"):
+        parse_duration(text)

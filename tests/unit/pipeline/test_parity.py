@@ -17,7 +17,9 @@ REFERENCE = np.array([[3.0, -1.0], [-2.0, 2.0], [0.5, 1.5], [4.0, 0.0]], dtype=n
 
 
 def test_equal_outputs_have_no_noise():
-    assert parity(REFERENCE, REFERENCE.copy(), TASK, ".pte int8") == Parity(samples=4, cosine=1.0, snr_db=None, agreement=1.0)
+    assert parity(REFERENCE, REFERENCE.copy(), TASK, ".pte int8") == Parity(
+        samples=4, cosine=1.0, snr_db=None, agreement=1.0
+    )
 
 
 def test_figures_of_known_noise():

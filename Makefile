@@ -36,7 +36,7 @@ demo: $(STAMP) ## The main job on real photographs: fine-tune, compress, convert
 	$(BIN)/phonefit run demo $(ARGS)
 
 test: $(STAMP) $(PHOTOS) ## All tests, in parallel; ARGS="-k name" selects
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-unit: $(STAMP) ## The fast tests only
 	$(BIN)/python -m pytest -n 2 tests/unit $(ARGS)

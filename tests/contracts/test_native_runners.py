@@ -31,6 +31,8 @@ from tests.foreign_models import (
     wide_model,
 )
 
+pytestmark = pytest.mark.emulator
+
 
 @pytest.fixture(params=sorted(RUNTIMES))
 def runtime(request):

@@ -11,20 +11,15 @@ import pytest
 from phonefit.device_bench.bench import bench
 from phonefit.device_bench.device import Job, MeasurementError
 from phonefit.device_bench.devices import list_devices, open_device
-from phonefit.device_bench.emulator.counting import EMULATOR, counts_folder, missing, parse_totals
+from phonefit.device_bench.emulator.counting import counts_folder, emulation, parse_totals
 from phonefit.device_bench.emulator.latency_model import core_named
 from phonefit.device_bench.runtimes import RUNTIMES, runtime_module
 from phonefit.models.artifact import SUFFIXES
 from phonefit.models.errors import FileFormatError
 from tests.foreign_models import WIDE_BYTES, quantised_tflite, small_input, small_model, wide_model
 
+pytestmark = pytest.mark.emulator
 COMPILER = "aarch64-linux-gnu-gcc"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tier_is_built():
-    if lack := missing():
-        pytest.fail(f"{lack}; run: make emulator")
 
 
 @pytest.fixture(params=sorted(RUNTIMES))
@@ -138,9 +133,8 @@ def totals(folder, *parts):
     body = "".join(MARK.format(number) + part for number, part in enumerate((*parts, "")))
     (folder / "program.s").write_text(f".arch armv8.2-a+dotprod\n.globl _start\n_start:\n{body}{EXIT}")
     subprocess.run([COMPILER, "-nostdlib", "-static", "-o", "program", "program.s"], cwd=folder, check=True)
-    caches = [f"{name}={each.bytes}/{each.ways}" for name, each in core_named("cortex-a76").caches.items()]
-    plugin = ",".join([str(counts_folder().plugin), "out=counts", *caches])
-    subprocess.run([EMULATOR, "-cpu", "cortex-a76", "-plugin", plugin, "./program"], cwd=folder, check=True)
+    line, environment = emulation(folder, core_named("cortex-a76"), None, counts_folder(), "counts")
+    subprocess.run([*line, "./program"], cwd=folder, env=environment, check=True)
     found = parse_totals((folder / "counts").read_text())
     return [found[number] for number in range(len(parts) + 1)]
 
@@ -204,6 +198,17 @@ def test_a_loop_counts_as_often_as_it_runs(tmp_path):
     assert once.simd_multiply - before.simd_multiply == 1000
     assert once.instructions - before.instructions == 3 * 1000 + 4  # setting the counter, and making the mark
     assert thrice.instructions - once.instructions == 3 * 3000 + 4
+
+
+LOOK_AT_THE_CLOCK = "mov x0, #1\nsub x1, sp, #64\nmov x8, #113\nsvc #0\nldr x{}, [sp, #-56]\n"
+
+
+def test_time_goes_on_by_a_microsecond_a_look_however_busy_the_host_is(tmp_path):
+    looks = LOOK_AT_THE_CLOCK.format(21) + LOOK_AT_THE_CLOCK.format(22)
+    # as often as there are microseconds between two looks, of which there is one
+    wait = "sub x9, x22, x21\n2:\nfmul d1, d2, d3\nsubs x9, x9, #1000\nb.gt 2b\n"
+    start, end, _ = totals(tmp_path, looks + wait, "")
+    assert end.simd_multiply - start.simd_multiply == 1
 
 
 def walk(first, step, count, instruction="ldr w1, [x10]"):

@@ -16,7 +16,7 @@ from phonefit.device_bench.emulator.guest import limited, memory_use
 from phonefit.device_bench.emulator.machine import Machine, adb_of, parse_options
 
 pytest_plugins = ["tests.device.emulator_fixtures"]
-pytestmark = pytest.mark.xdist_group("emulator")
+pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("emulator")]
 MEBIBYTE = 2**20
 
 

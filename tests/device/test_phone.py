@@ -14,7 +14,7 @@ from phonefit.models.errors import FileFormatError
 from tests.foreign_models import WIDE_BYTES, quantised_tflite, small_input, small_model, wide_model
 
 pytest_plugins = ["tests.device.emulator_fixtures"]
-pytestmark = pytest.mark.xdist_group("emulator")
+pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("emulator")]
 MEBIBYTE = 2**20
 
 

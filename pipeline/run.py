@@ -1,5 +1,6 @@
 """One trial, on one screen. The search and the nightly job call the same function, so they can never differ."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from phonefit.pipeline.convert.stage import convert_stage
 from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.evaluate import evaluate_file
 from phonefit.pipeline.finetune import base_preprocess, finetune
+from phonefit.pipeline.folders import held, replaced
 from phonefit.pipeline.measure import measure
 from phonefit.pipeline.preflight import preflight
 from phonefit.pipeline.prepare import prepare, resolve_preprocess
@@ -129,11 +131,20 @@ def run(
     trial = run_trial(recipe, runs, progress)
     trial = trial.model_copy(update={"files": with_test_quality(trial.files, recipe, runs, progress)})
     folder = Store(runs).folder(recipe.name)
-    write_result(folder / "trial.json", trial)
-    shutil.rmtree(folder / "files", ignore_errors=True)
-    for file in trial.files:
-        export_file(file.artifact, runs / file.path, folder / "files", file.variant)
+    publish(trial, runs, folder)
     return trial
+
+
+def publish(trial: TrialResult, runs: Path, folder: Path) -> None:
+    """Put the files of a trial into `folder`/files in place of those of the run before, and then write trial.json.
+
+    A kill leaves the old files or the new ones, whole. Of several processes one is at work, the others wait.
+    """
+    with explain_disk_errors(folder), held(folder / "locks" / "files"):
+        with replaced(folder / "files") as files:
+            for file in trial.files:
+                export_file(file.artifact, runs / file.path, files, file.variant)
+        write_result(folder / "trial.json", trial)
 
 
 def with_test_quality(
@@ -180,7 +191,12 @@ def export_file(artifact: Artifact, source: Path, folder: Path, stem: str) -> Ar
     with explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{stem}-{artifact.precision}{source.suffix}"
-        shutil.copyfile(source, folder / name)
+        temporary = folder / f".{name}.{os.getpid()}.tmp"
+        try:
+            shutil.copyfile(source, temporary)
+            temporary.replace(folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
         description = artifact.model_copy(update={"file": name})
         description.save(folder / f"{name}.json")
     return description

@@ -4,15 +4,13 @@
     RUNS/store/tmp/KEY/       being written; taken over by the next holder of the key's lock
     RUNS/store/locks/KEY      flock files: the kernel drops the lock when a process dies
     RUNS/store/resume/KEY     state of a long stage between its steps; deleted when the stage is finished
-    RUNS/NAME/                one recipe's run: trial results, log, study
+    RUNS/NAME/                one recipe's run: trial results, files, log, study
 
 A result is written to tmp and renamed, so it is there as a whole or not at all.
 """
 
 import errno
-import fcntl
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +23,7 @@ from pydantic import JsonValue
 from phonefit.models.errors import FileFormatError
 from phonefit.models.record import Record, digest_of, write_atomically
 from phonefit.pipeline.errors import StoreError
+from phonefit.pipeline.folders import held, sync_files
 
 STAGE_FILE = "stage.json"
 logger = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ class Store:
         with explain_disk_errors(self.root):
             if not renew and (found := self._existing(final)):
                 return StageResult(final, key, True, found.seconds)
-            with self._locked(key):
+            with held(self.root / "store" / "locks" / key):
                 if not renew and (found := self._existing(final)):  # another process was faster
                     return StageResult(final, key, True, found.seconds)
                 temporary = self.root / "store" / "tmp" / key
@@ -112,7 +111,7 @@ class Store:
                         code_version=code_version,
                         tools=tools or {},
                         seconds=seconds,
-                        files=_sync_files(temporary),
+                        files=sync_files(temporary),
                     )
                     info.save(temporary / STAGE_FILE)
                     final.parent.mkdir(parents=True, exist_ok=True)
@@ -167,14 +166,6 @@ class Store:
                 return None
         return info
 
-    @contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        locks = self.root / "store" / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / key).open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
 
 @contextmanager
 def explain_disk_errors(root: Path) -> Iterator[None]:
@@ -197,17 +188,6 @@ def explain_disk_errors(root: Path) -> Iterator[None]:
                 f"{error.filename or root}: no permission to write; use another folder with --runs"
             ) from error
         raise
-
-
-def _sync_files(folder: Path) -> dict[str, int]:
-    """Flush every file to disk; returns path inside `folder` -> bytes."""
-    sizes: dict[str, int] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-    return sizes
 
 
 def write_result(path: Path, record: Record) -> None:

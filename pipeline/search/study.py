@@ -23,11 +23,11 @@ from pydantic import JsonValue
 from phonefit.models.record import canonical_json, digest_of
 from phonefit.pipeline.context import Progress, SilentProgress
 from phonefit.pipeline.errors import PhonefitError, RecipeError, StoreError
+from phonefit.pipeline.folders import held, try_lock
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_file import apply_overrides, as_recipe
 from phonefit.pipeline.result import TrialResult
 from phonefit.pipeline.search.definition import definition_of, differences, surroundings_of
-from phonefit.pipeline.search.locks import held, try_lock
 from phonefit.pipeline.search.outcome import outcome_of
 from phonefit.pipeline.search.result import DIRECTIONS, SearchResult, SearchTrial, State, pareto_front
 from phonefit.pipeline.search.samplers import sampler

@@ -3,18 +3,21 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from phonefit.models.artifact import SUFFIXES, Artifact, load_artifact
+from phonefit.device_bench.runtimes import RUNTIMES
+from phonefit.models.artifact import SUFFIXES, Artifact, Runtime, load_artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.record import file_digest
 from phonefit.pipeline.context import Context
-from phonefit.pipeline.convert import CONVERTERS, converter
+from phonefit.pipeline.convert import CONVERTERS, TOOLS, converter
 from phonefit.pipeline.convert.parity import check_parity, measure_parity
 from phonefit.pipeline.errors import ConversionError
 from phonefit.pipeline.quiet import captured_output
 from phonefit.pipeline.recipe import ParityConfig
+from phonefit.pipeline.recipe_check import RUNTIME_SCHEMES
 from tests.tiny import LABELS, PREPROCESS, SIZE, tiny_checkpoint, tiny_context
 
 PRECISIONS = ("fp32", "int8")
@@ -146,6 +149,11 @@ def test_one_scale_per_tensor(files, runtime, tmp_path):
     assert artifact.bytes < made.artifact.bytes  # one scale a tensor instead of one a channel
     figures = measure_parity(tmp_path / "out" / artifact.file, runtime, coarse, made.context, 32)
     check_parity(figures, ParityConfig(cosine=0.99, snr_db=15), artifact.file)
+
+
+def test_a_runtime_is_in_every_table():
+    assert set(CONVERTERS) == set(TOOLS) == set(RUNTIMES) == set(SUFFIXES) == set(RUNTIME_SCHEMES)
+    assert set(CONVERTERS) == set(get_args(Runtime))
 
 
 def test_an_unknown_layer_is_refused_with_the_known_ones(files, runtime, tmp_path):

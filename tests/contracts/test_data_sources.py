@@ -5,6 +5,7 @@ import shutil
 import struct
 import zlib
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from phonefit.models.data import SOURCES, SourceConfig, demo, load_data
 from phonefit.models.data.picture import picture_digest
 from phonefit.models.errors import DataError, UnknownNameError
+from phonefit.pipeline.recipe import DataConfig
 from tests.data_cases import CASES, PER_CLASS, Case
 
 
@@ -94,7 +96,7 @@ def test_a_known_picture_is_not_decoded_again(case):
 
 
 def test_every_source_is_tested():
-    assert sorted(CASES) == sorted(SOURCES)
+    assert sorted(CASES) == sorted(SOURCES) == sorted(get_args(DataConfig.model_fields["source"].annotation))
 
 
 def test_an_unknown_source_names_the_known_ones():

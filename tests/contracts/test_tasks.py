@@ -1,4 +1,4 @@
-"""What every task promises to training, conversion and evaluation. A new task is one line here."""
+"""What every task promises to training, conversion and evaluation. A new task is one entry in RIGHT."""
 
 import numpy as np
 import pytest
@@ -94,6 +94,10 @@ def test_distillation_loss_is_zero_for_the_teacher_itself_and_positive_for_other
     teacher, other = torch.tensor(random_outputs(name)), torch.tensor(random_outputs(name, seed=1))
     assert task(name).distillation_loss(teacher, teacher, temperature).item() == pytest.approx(0, abs=1e-6)
     assert task(name).distillation_loss(other, teacher, temperature).item() > 0.01
+
+
+def test_every_task_is_tested():
+    assert set(RIGHT) == set(TASKS)
 
 
 def test_an_unknown_task_names_the_known_ones():

@@ -150,39 +150,89 @@ def test_parity_miss_exits_1_and_names_format_figure_and_limit(finished):
 
 
 KILL = """
-import os, signal, sys
-from pathlib import Path
-count = int(os.environ["KILL_AT"])
-after = os.environ["KILL_WHEN"] == "after"
-real = Path.rename
-def rename(self, target):
+import importlib, os, signal
+place, when, count = os.environ["KILL"].split()  # module:name:function, before or after, at which call
+count = int(count)
+module, *names, function = place.split(":")
+owner = importlib.import_module(module)
+for name in names:
+    owner = getattr(owner, name)
+real = getattr(owner, function)
+def killing(*arguments, **keywords):
     global count
     count -= 1
-    if count == 0 and not after:
+    if count == 0 and when == "before":
         os.kill(os.getpid(), signal.SIGKILL)
-    result = real(self, target)
+    result = real(*arguments, **keywords)
     if count == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return result
-Path.rename = rename
+setattr(owner, function, killing)
 from phonefit.pipeline.cli import main
 main()
 """
+# How results come into the store, how records are written, how files are exported.
+RENAME, WRITE, COPY, SWAP = (
+    "pathlib:Path:rename",
+    "pathlib:Path:replace",
+    "shutil:copyfile",
+    "phonefit.pipeline.folders:exchange",
+)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_several_points_the_same_command_goes_on(finished, tmp_path, when, monkeypatch):
+def killed(arguments, monkeypatch, place, when, count):
+    monkeypatch.setenv("KILL", f"{place} {when} {count}")
+    return phonefit(*arguments, program=KILL).returncode == -signal.SIGKILL
+
+
+def test_killed_at_several_points_the_same_command_goes_on(finished, tmp_path, monkeypatch):
     folder, recipe, _ = finished
     arguments = ("run", str(recipe), "convert.runtimes=[onnx]", "--runs", str(tmp_path / "runs"))
-    monkeypatch.setenv("KILL_WHEN", when)
-    for place in (1, 2, 3):  # relative to what is left to do: data, training, compression, conversion, …
-        monkeypatch.setenv("KILL_AT", str(place))
-        assert phonefit(*arguments, program=KILL).returncode == -signal.SIGKILL
+    # Each count is of what is left to do: data, training, compression, conversion, …
+    for place, when, count in (
+        (RENAME, "before", 1),
+        (RENAME, "after", 2),
+        (WRITE, "before", 2),
+        (WRITE, "after", 3),
+        (RENAME, "before", 3),
+    ):
+        assert killed(arguments, monkeypatch, place, when, count), (place, when, count)
     done = phonefit(*arguments)
     assert done.returncode == 0, done.stderr
     clean = {file.name: file for file in TrialResult.load(folder / "runs/tiny/trial.json").files}
     for file in TrialResult.load(tmp_path / "runs/tiny/trial.json").files:
         assert (file.artifact.sha256, file.quality) == (clean[file.name].artifact.sha256, clean[file.name].quality)
+
+
+def test_killed_in_the_export_the_old_or_the_new_files_are_there_whole(finished, monkeypatch):
+    folder, recipe, _ = finished
+    own = folder / "runs/exported"
+
+    def command(variants):
+        return (
+            "run",
+            str(recipe),
+            "name=exported",
+            "convert.runtimes=[onnx]",
+            variants,
+            "--runs",
+            str(folder / "runs"),
+        )
+
+    def exported():
+        return [load_artifact(path)[1].name for path in sorted((own / "files").glob("*.onnx"))]
+
+    old, new = ["compressed-int8.onnx"], ["compressed-int8.onnx", "original-fp32.onnx"]
+    assert phonefit(*command("convert.original=false")).returncode == 0
+    before = (own / "trial.json").read_bytes()
+    for place, when, count, left in ((COPY, "after", 2, old), (SWAP, "before", 1, old), (SWAP, "after", 1, new)):
+        assert killed(command("convert.original=true"), monkeypatch, place, when, count), (place, when)
+        assert exported() == left
+        assert (own / "trial.json").read_bytes() == before  # written last
+    assert phonefit(*command("convert.original=true")).returncode == 0
+    assert exported() == new
+    assert len(TrialResult.load(own / "trial.json").files) == 2
+    assert [path.name for path in own.iterdir() if path.name.startswith(".")] == []
 
 
 def test_empty_and_single_class_folders_are_refused(tmp_path):
@@ -286,7 +336,7 @@ def test_full_disk_is_explained(tmp_path):
 def test_ctrl_c_exits_130_and_the_same_command_goes_on(tmp_path):
     recipe = write_recipe(tmp_path)
     interrupt = KILL.replace("SIGKILL", "SIGINT")
-    environment = {"KILL_AT": "2", "KILL_WHEN": "before"}
+    environment = {"KILL": f"{RENAME} before 2"}
     arguments = ("run", str(recipe), "convert.runtimes=[onnx]", "compress=[]", "--runs", str(tmp_path / "runs"))
     done = subprocess.run(
         [sys.executable, "-c", interrupt, *arguments],

@@ -146,10 +146,14 @@ def _seal(folder: Path, inputs: str) -> None:
 
 
 def _replace(old: Path, new: Path) -> None:
-    """Put a finished folder in the old one's place; a program that still runs from it keeps its open files."""
+    """Put a finished folder in the old one's place, with no more than a moment between the two."""
     if old.exists():
-        shutil.rmtree(old)
-    new.rename(old)
+        retired = new.with_name(f"{new.name}-old")
+        old.rename(retired)
+        new.rename(old)
+        shutil.rmtree(retired)
+    else:
+        new.rename(old)
 
 
 def _installed_sdk() -> Path:
@@ -228,8 +232,9 @@ def _build_counts(place: Path) -> bool:
     with tempfile.TemporaryDirectory(prefix="counts-", dir=place) as name:
         new = CountsFolder(Path(name) / folder.path.name)
         new.path.mkdir()
-        source = str(SOURCES / "counts.c")
-        _run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(new.plugin), source])
+        for library in (new.plugin, new.clock):
+            source = str(SOURCES / f"{library.stem}.c")
+            _run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(library), source])
         for name, core in cores().items():
             _make_root(new.root(name), core)
         _seal(new.path, counts_digest())

@@ -96,6 +96,11 @@ class CountsFolder:
         """The TCG plugin."""
         return self.path / "counts.so"
 
+    @property
+    def clock(self) -> Path:
+        """What keeps the host's time and random bytes from the guest."""
+        return self.path / "guest_clock.so"
+
     def root(self, core: str) -> Path:
         """What programs see of `/` on that core: the C library, and what Linux says about the processor."""
         return self.path / "roots" / core
@@ -114,9 +119,8 @@ def counts_folder(root: Path | None = None) -> CountsFolder:
 def counts_digest() -> str:
     """Digest of all that the tier's files are made from."""
     guest_files = {name: core.guest_files() for name, core in cores().items()}
-    return digest_of(
-        [file_digest(native_runner.SOURCES / "counts.c"), guest_files, SYSTEM_LIBRARIES, EMPTY_FOLDERS, _ROOT_LAYOUT]
-    )
+    sources = [file_digest(native_runner.SOURCES / f"{name}.c") for name in ("counts", "guest_clock")]
+    return digest_of([sources, guest_files, SYSTEM_LIBRARIES, EMPTY_FOLDERS, _ROOT_LAYOUT])
 
 
 def missing(root: Path | None = None) -> str:
@@ -228,17 +232,13 @@ class CountingDevice:
         return inputs, outputs
 
     def _emulate(self, job: Job, line: Sequence[str], place: Path, counts: str | None = None) -> None:
-        folder = counts_folder(self._root)
-        program = shutil.which(EMULATOR) or EMULATOR
-        emulator = [program, "-seed", "0", "-cpu", self._core.processor, "-L", str(folder.root(self._name))]
-        if counts is not None:
-            caches = [f"{name}={each.bytes}/{each.ways}" for name, each in self._core.caches.items()]
-            emulator += ["-plugin", ",".join([str(folder.plugin), f"out={counts}", *caches])]
+        root = counts_folder(self._root).root(self._name)
+        emulator, environment = emulation(place, self._core, root, counts_folder(self._root), counts)
         try:
             done = subprocess.run(
                 [*emulator, *line],
                 cwd=place,
-                env={},  # the guest's stack would differ with this machine's
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=job.timeout_seconds,
@@ -251,6 +251,32 @@ class CountingDevice:
             ) from None
         if done.returncode != 0:
             raise native_runner.failure(job, done.returncode, done.stderr.decode(errors="replace"))
+
+
+def emulation(
+    place: Path, core: Core, root: Path | None, tier: CountsFolder, counts: str | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """The start of a command line that runs a program on an emulated core, and the environment to run it in.
+
+    Nothing of this machine reaches the program: neither the environment, which would move its stack, nor the time.
+
+    Args:
+        place: the folder that the command will be run in; links to the tier's libraries are made there, under names
+            that can be written in an option and in a list of paths.
+        root: what stands for the guest's `/`; None for a program that needs none.
+        counts: file in `place` that the counts go to; None to count nothing.
+    """
+    line = [shutil.which(EMULATOR) or EMULATOR, "-U", "LD_PRELOAD", "-seed", "0", "-cpu", core.processor]
+    if root is not None:
+        line += ["-L", str(root)]
+    libraries = [tier.clock] if counts is None else [tier.clock, tier.plugin]
+    for library in libraries:
+        if not (place / library.name).is_symlink():
+            (place / library.name).symlink_to(library.resolve())
+    if counts is not None:
+        caches = [f"{name}={each.bytes}/{each.ways}" for name, each in core.caches.items()]
+        line += ["-plugin", ",".join([f"./{tier.plugin.name}", f"out={counts}", *caches])]
+    return line, {"LD_PRELOAD": f"./{tier.clock.name}"}
 
 
 def parse_totals(text: str) -> dict[int, Totals]:

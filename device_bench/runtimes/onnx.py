@@ -1,5 +1,6 @@
 """.onnx files on ONNX Runtime's CPU provider."""
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -51,8 +52,17 @@ class OnnxSession:
         return [np.asarray(output) for output in outputs]
 
 
+def without_telemetry() -> None:
+    """Keep ONNX Runtime from sending usage data, which it does by default; call before each first import of it.
+
+    https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def start() -> None:
     """Import ONNX Runtime."""
+    without_telemetry()
     import onnxruntime  # noqa: F401
 
 
@@ -63,6 +73,7 @@ def load(path: Path, threads: int) -> OnnxSession:
         FileFormatError: it is not a .onnx model.
         DeviceError: ONNX Runtime here lacks an operator, or a tensor is of a kind that cannot be fed.
     """
+    without_telemetry()
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 

@@ -137,6 +137,9 @@ def _between(
 
 
 def _onnx(path: Path) -> Delegation:
+    from phonefit.device_bench.runtimes.onnx import without_telemetry
+
+    without_telemetry()
     import onnx
     import onnxruntime
 

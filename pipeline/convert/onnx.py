@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from phonefit.device_bench.runtimes.onnx import without_telemetry
 from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.layers import in_layers
@@ -65,6 +66,7 @@ def _quantised(model: "ModelProto", quantisation: Quantisation, samples: Floats)
     Weights are symmetric int8. Activations are uint8: with int8 ones, ONNX Runtime on x86 leaves many convolutions
     in float between casts; with uint8 it has integer kernels on x86 and on Arm.
     """
+    without_telemetry()
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader

@@ -1,5 +1,6 @@
 """What every runtime promises. A new one is a line in RUNTIMES and an export in tests/foreign_models.py."""
 
+import os
 import subprocess
 import sys
 
@@ -123,3 +124,12 @@ def test_executorch_refuses_another_thread_count_under_a_living_session(tmp_path
     with pytest.raises(PhonefitError, match="2 thread"):
         module.load(small_model(tmp_path, "executorch"), threads=2)
     assert session.run([small_input()])[0].shape == (1, 4)
+
+
+def test_onnx_runtime_sends_no_usage_data():
+    """Version 1.29 and newer do by default, unless this is set before the import."""
+    script = "import os; from phonefit.device_bench.runtimes import runtime_module as m; m('onnx').start()"
+    script += "; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

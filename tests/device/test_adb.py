@@ -116,11 +116,12 @@ def test_runner_and_model_are_copied_once_for_many_runs(device, stand_in, tmp_pa
 def test_a_report_of_a_phone(device, stand_in, tmp_path):
     job = small_job(tmp_path)
     job.model.write_bytes(_onnx_bytes())
+    device.prepare()
     report = bench(job.model, device=device, warmups=2, repeats=12)
+    device.cleanup()
     assert report.device.name == "Google Pixel 8 (Google Tensor G3)"
     assert report.device.operating_system == "Android 15" and report.device.cores == 9
     assert report.median_milliseconds() == pytest.approx(0.0100045, rel=0.01)
-    # bench has cleaned up
     assert stand_in.files() == []
 
 

@@ -33,7 +33,8 @@ HANGS = """
 """
 # What a phonefit process does; `bench` has the same order.
 PROCESS = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with Ctrl-C ignored
 from pathlib import Path
 from phonefit.device_bench.adb_server import AdbServer
 from phonefit.device_bench.android import AndroidDevice

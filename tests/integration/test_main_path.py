@@ -151,6 +151,7 @@ def test_parity_miss_exits_1_and_names_format_figure_and_limit(finished):
 
 KILL = """
 import importlib, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with Ctrl-C ignored
 place, when, count = os.environ["KILL"].split()  # module:name:function, before or after, at which call
 count = int(count)
 module, *names, function = place.split(":")

@@ -17,7 +17,7 @@ def emulator_cache():
     cache = default_cache()
     image = find_image(cache)
     if shutil.which(QEMU) is None or image is None or not is_current(image, cache):
-        pytest.skip("the emulated phone is not built: make emulator")
+        pytest.fail("the emulated phone is not built: make emulator")
     return cache
 
 

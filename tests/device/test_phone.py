@@ -21,7 +21,7 @@ MEBIBYTE = 2**20
 @pytest.fixture(scope="module")
 def emulated_phone(emulator_machine):
     if lack := missing():
-        pytest.skip(lack)
+        pytest.fail(lack)
     phone = EmulatedPhone()
     phone.prepare()
     yield phone
@@ -84,7 +84,7 @@ def test_times_repeat_and_are_marked_as_no_phone_s(emulated_phone, runtime, tmp_
 
 def test_times_are_the_instructions_that_the_counting_tier_counts(emulated_phone, runtime, tmp_path):
     if lack := counting.missing():
-        pytest.skip(lack)
+        pytest.fail(lack)
     work = job(wide_model(tmp_path, runtime), runtime)
     counted = counting.CountingDevice().run(work).counts["instructions"]
     # 1 ns an instruction; the rest is the kernel's share, such as its timer

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from phonefit.models.spec import Preprocess
-from phonefit.pipeline.recipe import TrainConfig
+from phonefit.pipeline.recipe_steps import TrainConfig
 
 
 def augmented(pixels: Tensor, config: TrainConfig, preprocess: Preprocess, generator: torch.Generator) -> Tensor:

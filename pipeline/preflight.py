@@ -7,8 +7,9 @@ from phonefit.models.layers import unknown_layers
 from phonefit.models.registry import build_network
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.finetune import architecture_of
-from phonefit.pipeline.recipe import BenchConfig, DistilConfig, QuantiseConfig, Recipe
+from phonefit.pipeline.recipe import BenchConfig, Recipe
 from phonefit.pipeline.recipe_content import Problem, problems_error
+from phonefit.pipeline.recipe_steps import DistilConfig, QuantiseConfig
 
 FACTORS = ("0", "1", "2")  # names of what a decomposed layer is replaced by, inside it
 

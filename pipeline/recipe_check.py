@@ -13,7 +13,7 @@ from phonefit.models.artifact import Runtime
 from phonefit.models.errors import UnknownNameError
 from phonefit.models.registry import MODELS
 from phonefit.models.tasks import TASKS
-from phonefit.pipeline.recipe import DataConfig, ModelConfig, QuantiseConfig, Range, Recipe
+from phonefit.pipeline.recipe import DataConfig, ModelConfig, Recipe
 from phonefit.pipeline.recipe_content import (
     Parts,
     Problem,
@@ -24,6 +24,8 @@ from phonefit.pipeline.recipe_content import (
     split_path,
     suggest,
 )
+from phonefit.pipeline.recipe_search import Range
+from phonefit.pipeline.recipe_steps import QuantiseConfig
 
 RUNTIME_SCHEMES: Mapping[Runtime, frozenset[str]] = {
     "executorch": frozenset({"int8_static"}),

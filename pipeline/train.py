@@ -24,7 +24,7 @@ from phonefit.pipeline.augment import augmented
 from phonefit.pipeline.context import Advance, Context
 from phonefit.pipeline.determinism import deterministic, seed_of
 from phonefit.pipeline.errors import TrainingError
-from phonefit.pipeline.recipe import TrainConfig
+from phonefit.pipeline.recipe_steps import TrainConfig
 from phonefit.pipeline.statistics import quick_statistics
 
 EVALUATION_BATCH = 64

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.errors import UnknownNameError
-from phonefit.pipeline.recipe import DecomposeConfig, DistilConfig, PruneConfig, QuantiseConfig
+from phonefit.pipeline.recipe_steps import DecomposeConfig, DistilConfig, PruneConfig, QuantiseConfig
 
 ConfigT = TypeVar("ConfigT", contravariant=True)
 

@@ -13,7 +13,7 @@ from phonefit.pipeline.compress.cost import LayerCost, check_layers, check_runs,
 from phonefit.pipeline.compress.finish import cost_note, train_and_save
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.determinism import deterministic
-from phonefit.pipeline.recipe import DecomposeConfig
+from phonefit.pipeline.recipe_steps import DecomposeConfig
 
 ROUND_TO = 8  # ranks that vector units like
 TUCKER_ITERATIONS = 5

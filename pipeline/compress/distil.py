@@ -5,7 +5,7 @@ from pathlib import Path
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.pipeline.compress.finish import train_and_save
 from phonefit.pipeline.context import Context
-from phonefit.pipeline.recipe import DistilConfig
+from phonefit.pipeline.recipe_steps import DistilConfig
 
 
 def distil(

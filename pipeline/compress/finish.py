@@ -11,7 +11,7 @@ from phonefit.models.spec import Architecture
 from phonefit.pipeline.compress.cost import multiply_adds, parameters
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.determinism import deterministic
-from phonefit.pipeline.recipe import DecomposeConfig, DistilConfig, PruneConfig, RecoverConfig
+from phonefit.pipeline.recipe_steps import DecomposeConfig, DistilConfig, PruneConfig, RecoverConfig
 from phonefit.pipeline.statistics import reestimate_statistics
 from phonefit.pipeline.train import train
 

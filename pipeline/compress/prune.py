@@ -19,7 +19,7 @@ from phonefit.pipeline.compress.cost import check_layers, check_runs, example_in
 from phonefit.pipeline.compress.finish import cost_note, train_and_save
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.determinism import deterministic
-from phonefit.pipeline.recipe import PruneConfig
+from phonefit.pipeline.recipe_steps import PruneConfig
 
 # What a dependency graph raises for a network that it cannot follow; AssertionError is its check of indices.
 NOT_FOLLOWED = (RuntimeError, ValueError, IndexError, KeyError, AttributeError, TypeError, AssertionError, ModelError)

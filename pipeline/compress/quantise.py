@@ -8,7 +8,7 @@ from phonefit.models.quantisation import Quantisation
 from phonefit.pipeline.compress.cost import check_layers
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.errors import RecipeError
-from phonefit.pipeline.recipe import QuantiseConfig
+from phonefit.pipeline.recipe_steps import QuantiseConfig
 
 
 def quantise(

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.pipeline.compress import load_technique
 from phonefit.pipeline.context import Context
-from phonefit.pipeline.recipe import StepConfig
+from phonefit.pipeline.recipe_steps import StepConfig
 from phonefit.pipeline.store import StageResult
 
 # Raised when a technique gives another result for the same input.

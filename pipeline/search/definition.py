@@ -13,9 +13,10 @@ from phonefit.pipeline.compress import stage as compress
 from phonefit.pipeline.context import Progress
 from phonefit.pipeline.convert import stage as convert_stage
 from phonefit.pipeline.errors import ModelError, RecipeError
-from phonefit.pipeline.recipe import ModelConfig, Range, Recipe
+from phonefit.pipeline.recipe import ModelConfig, Recipe
 from phonefit.pipeline.recipe_content import set_value, split_path
 from phonefit.pipeline.recipe_file import apply_overrides
+from phonefit.pipeline.recipe_search import Range
 from phonefit.pipeline.store import Store
 
 # Parts of a recipe that change no figure of a trial.

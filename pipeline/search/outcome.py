@@ -8,7 +8,8 @@ from pydantic import JsonValue
 
 from phonefit.device_bench.device import MeasurementError
 from phonefit.pipeline.budget import figures_of, margins
-from phonefit.pipeline.recipe import BudgetConfig, Objective
+from phonefit.pipeline.recipe import BudgetConfig
+from phonefit.pipeline.recipe_search import Objective
 from phonefit.pipeline.result import FileResult, TrialResult
 
 

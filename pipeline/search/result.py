@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from phonefit.models.record import Frozen, Record
-from phonefit.pipeline.recipe import Objective
+from phonefit.pipeline.recipe_search import Objective
 
 Direction = Literal["maximize", "minimize"]
 DIRECTIONS: Mapping[Objective, Direction] = {

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from phonefit.models.record import canonical_json
 from phonefit.pipeline.errors import RecipeError
-from phonefit.pipeline.recipe import Range
+from phonefit.pipeline.recipe_search import Range
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from phonefit.models.record import canonical_json
-from phonefit.pipeline.recipe import Objective
+from phonefit.pipeline.recipe_search import Objective
 from phonefit.pipeline.search.result import DIRECTIONS, SearchResult, SearchTrial
 
 _ARROWS = {"maximize": "↑", "minimize": "↓"}

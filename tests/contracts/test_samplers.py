@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from phonefit.models.errors import UnknownNameError
-from phonefit.pipeline.recipe import Range, SamplerName
+from phonefit.pipeline.recipe_search import Range, SamplerName
 from phonefit.pipeline.search.samplers import SAMPLERS, sampler
 from phonefit.pipeline.search.space import decode, suggest
 

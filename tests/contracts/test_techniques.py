@@ -16,7 +16,7 @@ from phonefit.models.spec import Architecture
 from phonefit.pipeline.compress import TECHNIQUES, load_technique, stage
 from phonefit.pipeline.compress.cost import multiply_adds, parameters
 from phonefit.pipeline.errors import UnknownNameError
-from phonefit.pipeline.recipe import RecoverConfig, StepConfig
+from phonefit.pipeline.recipe_steps import RecoverConfig, StepConfig
 from phonefit.pipeline.train import validation_metrics
 from tests.tiny import ARCHITECTURE, LABELS, PREPROCESS, SIZE, TinyPictures, tiny_context
 

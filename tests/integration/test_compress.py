@@ -15,7 +15,7 @@ from phonefit.models.spec import Architecture
 from phonefit.pipeline.compress.cost import parameters
 from phonefit.pipeline.compress.stage import compress_step
 from phonefit.pipeline.errors import RecipeError
-from phonefit.pipeline.recipe import (
+from phonefit.pipeline.recipe_steps import (
     DecomposeConfig,
     DistilConfig,
     PruneConfig,
@@ -71,7 +71,7 @@ import sys
 from pathlib import Path
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.pipeline.compress.stage import compress_step
-from phonefit.pipeline.recipe import PruneConfig, RecoverConfig
+from phonefit.pipeline.recipe_steps import PruneConfig, RecoverConfig
 from tests.tiny import tiny_context
 checkpoint = Checkpoint(Path(sys.argv[1]) / "c")
 step = PruneConfig(ratio=0.5, recover=RecoverConfig(epochs=0))

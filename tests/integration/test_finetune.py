@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from phonefit.models.errors import FileFormatError, ModelError
 from phonefit.pipeline.convert.stage import convert_stage
 from phonefit.pipeline.finetune import base_preprocess, finetune
-from phonefit.pipeline.recipe import ConvertConfig, DataConfig, FinetuneConfig, ModelConfig, ParityConfig, Recipe
+from phonefit.pipeline.recipe import ConvertConfig, DataConfig, ModelConfig, ParityConfig, Recipe
+from phonefit.pipeline.recipe_steps import FinetuneConfig
 from phonefit.pipeline.train import validation_metrics
 from tests.tiny import LABELS, build, tiny_context
 

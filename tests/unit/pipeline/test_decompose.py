@@ -5,7 +5,7 @@ from torch import nn
 from phonefit.models.spec import Architecture
 from phonefit.pipeline.compress.cost import layer_costs, multiply_adds
 from phonefit.pipeline.compress.decompose import decompose_layers
-from phonefit.pipeline.recipe import DecomposeConfig
+from phonefit.pipeline.recipe_steps import DecomposeConfig
 
 SIZE = 12
 ARCHITECTURE = Architecture(factory="not.used:here", outputs=1, height=SIZE, width_pixels=SIZE)

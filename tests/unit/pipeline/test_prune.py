@@ -1,7 +1,7 @@
 import pytest
 
 from phonefit.pipeline.compress.prune import Group, choose_blocks
-from phonefit.pipeline.recipe import PruneConfig
+from phonefit.pipeline.recipe_steps import PruneConfig
 
 
 def group(root, scores):

@@ -3,17 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from phonefit.pipeline.recipe import (
-    DataConfig,
-    FinetuneConfig,
-    ModelConfig,
-    PruneConfig,
-    Range,
-    Recipe,
-    SearchConfig,
-    SplitConfig,
-    resolved_steps,
-)
+from phonefit.pipeline.recipe import DataConfig, ModelConfig, Recipe, SplitConfig, resolved_steps
+from phonefit.pipeline.recipe_search import Range, SearchConfig
+from phonefit.pipeline.recipe_steps import FinetuneConfig, PruneConfig
 
 
 def recipe(**changes):

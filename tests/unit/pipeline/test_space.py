@@ -5,7 +5,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from phonefit.pipeline.errors import RecipeError
-from phonefit.pipeline.recipe import Range
+from phonefit.pipeline.recipe_search import Range
 from phonefit.pipeline.search.space import decode, distributions, encode, point_key, points, size, suggest
 
 STEPS = ([], [{"technique": "prune", "ratio": 0.3}, {"technique": "quantise"}], [{"technique": "quantise"}])

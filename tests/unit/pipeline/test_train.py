@@ -10,7 +10,7 @@ from torch import nn
 from phonefit.models.tasks.classification import Classification
 from phonefit.pipeline.augment import augmented
 from phonefit.pipeline.errors import TrainingError
-from phonefit.pipeline.recipe import TrainConfig
+from phonefit.pipeline.recipe_steps import TrainConfig
 from phonefit.pipeline.train import head_layers, train, validation_metrics, validation_outputs
 from tests.tiny import LABELS, PREPROCESS, TinyPictures, build, tiny_context
 

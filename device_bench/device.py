@@ -94,6 +94,11 @@ class RawRun(Frozen):
         memory_source: "counted" when the peak is the pages that the process touched and did not give back.
         out_of_memory: the memory limit ended the process: there are no samples, and `peak_bytes` is how far it came.
         cgroup_peak_bytes: where the device can tell: peak use of program, file pages and kernel together (memory.peak).
+        reference_before_nanoseconds: times of a fixed loop of arithmetic just before the warm-ups, by the same process;
+            empty on devices whose time does not depend on what else goes on.
+        reference_after_nanoseconds: the same just after the last inference.
+        timed_from_seconds: start of the first timed inference since the device booted (CLOCK_BOOTTIME, as /proc/uptime).
+        timed_until_seconds: end of the last one.
     """
 
     load_nanoseconds: int
@@ -110,6 +115,10 @@ class RawRun(Frozen):
     memory_source: Literal["measured", "counted"] = "measured"
     out_of_memory: bool = False
     cgroup_peak_bytes: int | None = None
+    reference_before_nanoseconds: tuple[int, ...] = ()
+    reference_after_nanoseconds: tuple[int, ...] = ()
+    timed_from_seconds: float | None = None
+    timed_until_seconds: float | None = None
 
 
 class Device(Protocol):

@@ -97,7 +97,7 @@ class RawRun(Frozen):
         reference_before_nanoseconds: times of a fixed loop of arithmetic just before the warm-ups, by the same process;
             empty on devices whose time does not depend on what else goes on.
         reference_after_nanoseconds: the same just after the last inference.
-        timed_from_seconds: start of the first timed inference since the device booted (CLOCK_BOOTTIME, as /proc/uptime).
+        timed_from_seconds: when the first timed inference began, since the device booted (CLOCK_BOOTTIME).
         timed_until_seconds: end of the last one.
     """
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
+from phonefit.device_bench.report import Report
+from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.data.dataset import Side, Unreadable
 from phonefit.models.data.split import Conflict
 from phonefit.models.quantisation import CalibrationSet
@@ -75,6 +78,24 @@ class Pictures(Protocol):
         ...
 
 
+class AskDevice(Protocol):
+    """Asks the run's device what a candidate costs: converted for the recipe's first runtime, quantised as the recipe
+    ends, and measured there. Answers are kept in the store.
+    """
+
+    identity: Mapping[str, JsonValue]
+    """Device, runtime, quantisation and settings: part of the key of each stage that asks."""
+
+    def __call__(self, candidate: Checkpoint) -> Report:
+        """The report of one candidate.
+
+        Raises:
+            ConversionError: it cannot be converted.
+            DeviceError, MeasurementError: it cannot be measured.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Context:
     """Handed to every technique, converter and evaluation.
@@ -82,6 +103,7 @@ class Context:
     Attributes:
         log: file that takes the noise of converters and libraries.
         threads: for torch; one is fastest on a busy small machine.
+        ask: for steps that aim at figures of a device; None where there is no device.
     """
 
     store: Store
@@ -92,6 +114,7 @@ class Context:
     threads: int = 1
     torch_device: str = "cpu"
     progress: Progress = field(default_factory=SilentProgress)
+    ask: AskDevice | None = None
 
     def torch(self) -> "torch.device":
         """The torch device to train on."""

@@ -24,6 +24,7 @@ SPACE = {
 }
 
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
+ONE_OBJECTIVE = {"ttopt"}  # a recipe with more is refused, see recipe_search
 
 
 def new_study(objectives=1, storage=None):
@@ -71,6 +72,8 @@ def test_every_value_is_inside_the_space(name):
 @every_sampler
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 def test_constraints_and_several_objectives_are_taken(name, objectives):
+    if name in ONE_OBJECTIVE:
+        objectives = 1
     study = new_study(objectives)
     go_on(study, name, 20, constrained=True)
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
@@ -81,7 +84,7 @@ def test_constraints_and_several_objectives_are_taken(name, objectives):
 
 @every_sampler
 def test_running_and_failed_trials_are_no_obstacle(name):
-    study = new_study(2)
+    study = new_study(1 if name in ONE_OBJECTIVE else 2)
     go_on(study, name, 12)
     study.tell(study.ask(), state=TrialState.FAIL)
     study.sampler = SAMPLERS[name](99, SPACE)
@@ -91,14 +94,17 @@ def test_running_and_failed_trials_are_no_obstacle(name):
 
 @every_sampler
 def test_another_process_goes_on_exactly_where_the_first_stopped(name, tmp_path):
-    whole = go_on(new_study(2), name, 14)
+    objectives = 1 if name in ONE_OBJECTIVE else 2
+    whole = go_on(new_study(objectives), name, 14)
     storage = f"sqlite:///{tmp_path / 'study.db'}"
-    first = go_on(new_study(2, storage), name, 10)
+    first = go_on(new_study(objectives, storage), name, 10)
     code = (
         "import sys; from tests.contracts.test_samplers import go_on, new_study; "
-        "print(go_on(new_study(2, sys.argv[1]), sys.argv[2], 4))"
+        "print(go_on(new_study(int(sys.argv[3]), sys.argv[1]), sys.argv[2], 4))"
     )
-    done = subprocess.run([sys.executable, "-c", code, storage, name], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, storage, name, str(objectives)], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(whole[10:])
     assert first == whole[:10]

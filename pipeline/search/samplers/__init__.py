@@ -6,20 +6,26 @@ from is in the study, and an interrupted search goes on as if it had not been.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+from optuna.samplers import BaseSampler
 
 from phonefit.models.errors import UnknownNameError
-from phonefit.pipeline.search.samplers import random, tpe
+from phonefit.pipeline.search.samplers import gp, grid, nsga2, random, tensor_train, tpe, ttopt
+from phonefit.pipeline.search.samplers.tensor_train import TensorTrainSampler
 from phonefit.pipeline.search.space import Space
 
-if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
+__all__ = ["SAMPLERS", "SamplerFactory", "TensorTrainSampler", "sampler"]
 
-SamplerFactory = Callable[[int, Space], "BaseSampler"]
+SamplerFactory = Callable[[int, Space], BaseSampler]
 
 SAMPLERS: dict[str, SamplerFactory] = {
+    "grid": grid.make,
     "random": random.make,
     "tpe": tpe.make,
+    "gp": gp.make,
+    "nsga2": nsga2.make,
+    "tensor_train": tensor_train.make,
+    "ttopt": ttopt.make,
 }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -126,6 +127,24 @@ class AdbServer:
             return self._binary or str(adbutils.adb_path())
         except AdbError as error:
             raise DeviceError(f"no adb program: {error}; install adbutils anew, or adb itself") from None
+
+    def version(self) -> str:
+        """Version of the adb program, as it says itself; starts no server.
+
+        Raises:
+            DeviceError: there is none, or it does not run.
+        """
+        command = [self.binary(), "version"]
+        remedy = "install adb, or take its path out of ADBUTILS_ADB_PATH"
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DeviceError(message(shlex.join(command), cause_of(error), remedy)) from None
+        found = re.search(r"^Version (\S+)", done.stdout, re.MULTILINE)
+        if done.returncode != 0 or found is None:
+            said = done.stderr.strip() or done.stdout.strip() or "it said nothing"
+            raise DeviceError(message(shlex.join(command), said, remedy))
+        return found[1]
 
     def program(self, serial: str, *arguments: str) -> list[str]:
         """A command line of the adb program for one device."""

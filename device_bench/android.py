@@ -15,10 +15,12 @@ from phonefit.device_bench.adb_server import AdbServer
 from phonefit.device_bench.conditions import Limits, heat, objections, read_conditions, sentence
 from phonefit.device_bench.device import DeviceError, DeviceInfo, Job, RawRun
 from phonefit.device_bench.device_lock import file_of, hold_device
+from phonefit.device_bench.energy_meter import battery_capacity, measure_energy
 from phonefit.device_bench.host_facts import parse_cpuinfo
 from phonefit.device_bench.journal import Journal
 from phonefit.device_bench.native_runner import raw_run, runner_for
 from phonefit.device_bench.parsers import Identity, ParseError, parse_identity, parse_meminfo
+from phonefit.device_bench.reference import REFERENCE_REPEATS
 from phonefit.device_bench.shell_device import ShellDevice, require_result
 from phonefit.models.artifact import Runtime
 
@@ -114,9 +116,17 @@ class AndroidDevice:
         if program is None:
             raise DeviceError(self._no_runner(job, info))
         installed = self._shell.install(program.parent.parent)
+        shell, name = self._shell, f"{installed}/bin/{program.name}"
         before = self._conditions()
-        execution = self._shell.execute(job, f"{installed}/bin/{program.name}")
-        run = raw_run(require_result(job, execution))
+
+        def execute(asked: Job) -> RawRun:
+            return raw_run(require_result(asked, shell.execute(asked, name, reference=REFERENCE_REPEATS)))
+
+        if job.energy:
+            before |= battery_capacity(shell.adb)
+            run = measure_energy(shell, job, execute)
+        else:
+            run = execute(job)
         return run.model_copy(update={"conditions_before": before, "conditions_after": self._conditions()})
 
     def cleanup(self) -> None:

@@ -7,6 +7,9 @@ from pydantic import JsonValue, ValidationError
 
 from phonefit.device_bench.device import Device, DeviceError, DeviceInfo, Job, MeasurementError, RawRun
 from phonefit.device_bench.devices import open_device
+from phonefit.device_bench.energy import EnergyUnavailableError, unavailable
+from phonefit.device_bench.energy import figure as energy_figure
+from phonefit.device_bench.energy_costs import modelled_energy
 from phonefit.device_bench.report import Doubt, Figure, Report, Unit
 from phonefit.device_bench.runtimes.detect import runtime_of
 from phonefit.device_bench.stability import check
@@ -17,7 +20,6 @@ from phonefit.models.record import file_digest
 Progress = Callable[[str], None]
 
 _MEMORY = {"measured": "peak resident memory", "counted": "peak of touched pages that were not given back,"}
-_MODELLED = "; estimated from instructions and cache misses, see the device's details"
 
 
 TIMEOUT_SECONDS = 300.0
@@ -34,6 +36,7 @@ def bench(
     repeats: int = 50,
     duration_seconds: float | None = None,
     memory_limit_bytes: int | None = None,
+    energy: bool = False,
     attempts: int = 2,
     progress: Progress | None = None,
 ) -> Report:
@@ -48,6 +51,8 @@ def bench(
         repeats: timed inferences.
         memory_limit_bytes: enforced on the process; one that needs more gives a report that is `out_of_memory`.
         duration_seconds: go on until this much time has passed, too.
+        energy: measure the energy of an inference, on devices that can: for the duration, or 30 s, after an idle
+            baseline of that length. A device that cannot gives a figure that is unavailable, and why.
         attempts: an untrusted measurement is repeated up to this many times in all, and the most trusted is kept: the
             one with the fewest warnings, of those the one that varies least.
         progress: called with one line about each attempt.
@@ -68,6 +73,7 @@ def bench(
         repeats=repeats,
         duration_seconds=duration_seconds,
         memory_limit_bytes=memory_limit_bytes,
+        energy=energy,
     )
     say = progress or _say_nothing
     if not isinstance(device, str):
@@ -89,6 +95,7 @@ def job_of(
     repeats: int = 50,
     duration_seconds: float | None = None,
     memory_limit_bytes: int | None = None,
+    energy: bool = False,
 ) -> Job:
     """The job of a measurement; settings as of `bench`.
 
@@ -110,6 +117,7 @@ def job_of(
             repeats=repeats,
             duration_seconds=duration_seconds,
             memory_limit_bytes=memory_limit_bytes,
+            energy=energy,
             timeout_seconds=TIMEOUT_SECONDS + (duration_seconds or 0.0),
         )
     except ValidationError as error:
@@ -152,21 +160,22 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
         "duration_seconds": job.duration_seconds,
         "memory_limit_bytes": job.memory_limit_bytes,
         "seed": job.seed,
+        "energy": job.energy,
     }
-    modelled = run.latency_source == "modelled"
+    modelled = f"; {run.latency_note}" if run.latency_source == "modelled" else ""
     figures = {
         "latency": Figure(
             unit="ns",
             source=run.latency_source,
             samples=run.sample_nanoseconds,
-            note="one inference, copying inputs in and outputs out" + (_MODELLED if modelled else ""),
+            note="one inference, copying inputs in and outputs out" + modelled,
         ),
         "warmup": Figure(unit="ns", source=run.latency_source, samples=run.warmup_nanoseconds),
         "load": Figure(
             unit="ns",
             source=run.latency_source,
             samples=(run.load_nanoseconds,),
-            note="the work of the processor alone" + _MODELLED
+            note="the work of the processor alone" + modelled
             if modelled
             else "the file had just been read, so it comes from the page cache",
         ),
@@ -177,15 +186,19 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
             note=f"{_MEMORY[run.memory_source]} above the {run.baseline_bytes} bytes of the process before loading"
             + ("; too low, as what importing needed counts as before" if _counts_from_start(run) else ""),
         ),
-        "energy": Figure(
-            unit="uJ", source="unavailable", note=f"the {info.kind} has no energy source that phonefit reads"
-        ),
+        **_energy_figures(job, run, info),
         **{name: Figure(unit=_unit_of(name), source="counted", samples=values) for name, values in run.counts.items()},
         **{
             f"load_{name}": Figure(unit=_unit_of(name), source="counted", samples=(value,))
             for name, value in run.load_counts.items()
         },
     }
+    references = (("before", run.reference_before_nanoseconds), ("after", run.reference_after_nanoseconds))
+    for moment, times in references:
+        if times:
+            figures[f"reference_{moment}"] = Figure(
+                unit="ns", source="measured", samples=times, note=f"fixed arithmetic, {moment} the inferences"
+            )
     if run.cgroup_peak_bytes is not None:
         figures["process_memory"] = Figure(
             unit="bytes",
@@ -210,6 +223,22 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
         untrusted=() if run.out_of_memory else check(run),
         out_of_memory=run.out_of_memory,
     )
+
+
+def _energy_figures(job: Job, run: RawRun, info: DeviceInfo) -> dict[str, Figure]:
+    """Measured where the device could, modelled where it counts; the two never both."""
+    if run.energy:
+        return {name: energy_figure(estimate) for name, estimate in run.energy.items()}
+    if run.energy_note:
+        return {"energy": unavailable(run.energy_note)}
+    if run.counts:
+        try:
+            return {"energy": energy_figure(modelled_energy(run.counts))}
+        except EnergyUnavailableError as error:
+            return {"energy": unavailable(str(error))}
+    if info.kind == "adb" and not job.energy:
+        return {"energy": unavailable("it was not asked for (--energy, bench.energy)")}
+    return {"energy": unavailable(f"the {info.kind} has no energy source that phonefit reads")}
 
 
 def _counts_from_start(run: RawRun) -> bool:

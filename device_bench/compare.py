@@ -1,5 +1,6 @@
 """Two Reports side by side. Figures of unlike devices or settings are refused, never compared."""
 
+import functools
 import statistics
 from collections.abc import Callable
 from typing import Literal
@@ -13,11 +14,18 @@ from phonefit.models.errors import PhonefitError
 from phonefit.models.record import Frozen
 
 Outcome = Literal["faster", "slower", "no clear difference"]
+CompareUnit = Literal["ms", "MB", "M", "k"]
 
 # The medians of two runs of the same file were seen to differ by this much, however little the samples of each varied.
 SMALLEST_DIFFERENCE = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+# Counts that get a row: figure, name of the row, its unit and what that is of the figure's.
+COUNTED: tuple[tuple[str, str, CompareUnit, float], ...] = (
+    ("instructions", "instructions", "M", 1e6),
+    ("read_bytes", "bytes read", "MB", 1e6),
+    ("l2_misses", "L2 misses", "k", 1e3),
+)
 # So that two calls on the same reports agree.
 SEED = 0
 
@@ -27,10 +35,10 @@ class UnlikeReportsError(PhonefitError):
 
 
 class Row(Frozen):
-    """One figure of both reports. `ratio` is second / first, so below 1 is less."""
+    """One figure of both reports. `ratio` is second / first, so below 1 is less; k is a thousand, M a million."""
 
     name: str
-    unit: Literal["ms", "MB"]
+    unit: CompareUnit
     first_value: float
     second_value: float
     ratio: float
@@ -50,7 +58,8 @@ class Comparison(Frozen):
     """The second report against the first.
 
     Attributes:
-        rows: median and p90 latency, load time, peak memory, file size; a figure that is 0 in the first has no row.
+        rows: median and p90 latency, load time, peak memory, file size, and where both count them instructions, bytes
+            read and L2 misses of an inference; a figure that is 0 in the first has no row.
         median_ratio: second / first of the median latency.
         median_ratio_low: lower end of its 95 % confidence interval (bootstrap).
         median_ratio_high: upper end.
@@ -107,12 +116,17 @@ def compare(first: Report, second: Report) -> Comparison:
 
 
 def _rows(first: Report, second: Report) -> tuple[Row, ...]:
-    figures: tuple[tuple[str, Literal["ms", "MB"], Callable[[Report], float]], ...] = (
+    figures: tuple[tuple[str, CompareUnit, Callable[[Report], float]], ...] = (
         ("latency, median", "ms", Report.median_milliseconds),
         ("latency, p90", "ms", Report.p90_milliseconds),
         ("load", "ms", Report.load_milliseconds),
         ("peak memory", "MB", lambda report: report.peak_memory_bytes() / 1e6),
         ("file size", "MB", lambda report: report.model_bytes / 1e6),
+        *(
+            (row, unit, functools.partial(_counted, name, scale))
+            for name, row, unit, scale in COUNTED
+            if all(name in report.figures and report.figures[name].samples for report in (first, second))
+        ),
     )
     return tuple(
         Row(
@@ -125,6 +139,10 @@ def _rows(first: Report, second: Report) -> tuple[Row, ...]:
         for name, unit, value in figures
         if value(first)
     )
+
+
+def _counted(name: str, scale: float, report: Report) -> float:
+    return statistics.median(report.figures[name].samples) / scale
 
 
 def outcome_of(ratio: float, low: float, high: float) -> Outcome:
@@ -147,7 +165,7 @@ def _interval(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[
 def _differences(first: Report, second: Report) -> list[str]:
     found = []
     if not first.device.like(second.device):
-        found.append(f"device {_name(first.device)} against {_name(second.device)}")
+        found += _device_differences(first.device, second.device)
     threads = first.settings.get("threads"), second.settings.get("threads")
     if threads[0] != threads[1]:
         found.append(f"{threads[0]} against {threads[1]} thread(s)")
@@ -161,5 +179,12 @@ def _differences(first: Report, second: Report) -> list[str]:
     return found
 
 
-def _name(device: DeviceInfo) -> str:
-    return f"{device.kind}: {device.name} ({device.architecture}, {device.cores} cores)"
+def _device_differences(first: DeviceInfo, second: DeviceInfo) -> list[str]:
+    """The fields of `DeviceInfo.like` in which two devices differ, with both values."""
+    pairs = (
+        ("device kind", first.kind, second.kind),
+        ("device name", first.name, second.name),
+        ("architecture", first.architecture, second.architecture),
+        ("cores", first.cores, second.cores),
+    )
+    return [f"{name} {one} against {other}" for name, one, other in pairs if one != other]

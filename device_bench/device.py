@@ -61,6 +61,7 @@ class Job(Frozen):
         input_file: .npy file with one input to use instead of random ones.
         output_file: .npz file to write the outputs of the last inference to, as output_0, output_1, …, in stored form.
         cpu_mask: bit k allows core k; None leaves the choice to the device.
+        energy: sample power too, where the device can; its timed inferences then fill the length of an idle baseline.
     """
 
     model: Path
@@ -75,6 +76,28 @@ class Job(Frozen):
     input_file: Path | None = None
     output_file: Path | None = None
     cpu_mask: int | None = Field(default=None, gt=0)
+    energy: bool = False
+
+
+EnergySource = Literal["rail", "gauge", "modelled", "unavailable"]
+
+
+class EnergyEstimate(Frozen):
+    """Energy of one inference above idling.
+
+    Attributes:
+        uncertainty_microjoules: half of the 95 % confidence interval; None for a model, whose error nobody knows.
+    """
+
+    source: EnergySource
+    microjoules: float
+    uncertainty_microjoules: float | None
+    note: str
+
+    @property
+    def above_idle(self) -> bool:
+        """Whether it can be told apart from idling at all."""
+        return self.uncertainty_microjoules is None or self.microjoules > self.uncertainty_microjoules
 
 
 class RawRun(Frozen):
@@ -91,6 +114,7 @@ class RawRun(Frozen):
             or _misses, which is their unit; `instructions` is the sum.
         load_counts: the same for loading the model.
         latency_source: "modelled" when the times are estimates from counts, on a device that has no time of its own.
+        latency_note: what modelled times are made from; "" for measured ones.
         memory_source: "counted" when the peak is the pages that the process touched and did not give back.
         out_of_memory: the memory limit ended the process: there are no samples, and `peak_bytes` is how far it came.
         cgroup_peak_bytes: where the device can tell: peak use of program, file pages and kernel together (memory.peak).
@@ -99,6 +123,9 @@ class RawRun(Frozen):
         reference_after_nanoseconds: the same just after the last inference.
         timed_from_seconds: when the first timed inference began, since the device booted (CLOCK_BOOTTIME).
         timed_until_seconds: end of the last one.
+        energy: of one inference, where the job asked for it: "energy", in long runs "energy_first_minute" and
+            "energy_last_minute" too.
+        energy_note: why there is none although it was asked for.
     """
 
     load_nanoseconds: int
@@ -112,6 +139,7 @@ class RawRun(Frozen):
     counts: Mapping[str, tuple[float, ...]] = {}
     load_counts: Mapping[str, float] = {}
     latency_source: Literal["measured", "modelled"] = "measured"
+    latency_note: str = ""
     memory_source: Literal["measured", "counted"] = "measured"
     out_of_memory: bool = False
     cgroup_peak_bytes: int | None = None
@@ -119,6 +147,8 @@ class RawRun(Frozen):
     reference_after_nanoseconds: tuple[int, ...] = ()
     timed_from_seconds: float | None = None
     timed_until_seconds: float | None = None
+    energy: Mapping[str, EnergyEstimate] = {}
+    energy_note: str = ""
 
 
 class Device(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from phonefit.device_bench.device import Device, DeviceInfo
-from phonefit.models.errors import UnknownNameError
+from phonefit.models.errors import PhonefitError, UnknownNameError
 from phonefit.models.record import Frozen
 
 
@@ -22,12 +22,14 @@ class DeviceKind:
         options: what may follow the name and a colon, in words; "" when nothing may.
         missing: what the kind lacks on this machine, with the remedy; "" when nothing. A device that lacks something
             opens all the same, and says so when it is used.
+        counts: reports on it hold counts, such as the instructions of an inference.
     """
 
     summary: str
     open: Callable[[str], Device]
     options: str = ""
     missing: Callable[[], str] = _nothing
+    counts: bool = False
 
 
 def _host(options: str) -> Device:
@@ -37,9 +39,16 @@ def _host(options: str) -> Device:
 
 
 def _counts(options: str) -> Device:
-    from phonefit.device_bench.emulator.counting import CountingDevice
+    from phonefit.device_bench.device import DeviceError
+    from phonefit.device_bench.emulator.calibration import open_core
+    from phonefit.device_bench.emulator.counting import DEFAULT_CORE
 
-    return CountingDevice()
+    name = options.removeprefix("core=") if options else DEFAULT_CORE
+    if not name or (options and name == options):
+        raise DeviceError(
+            f"emulator:counts:{options}: its only option is the core, for example emulator:counts:core={DEFAULT_CORE}"
+        )
+    return open_core(name)
 
 
 def _counts_missing() -> str:
@@ -71,7 +80,9 @@ DEVICES: dict[str, DeviceKind] = {
     "emulator:counts": DeviceKind(
         "one emulated ARM64 core, one thread: exact counts, estimated time; the same on every run",
         _counts,
+        options="core=NAME",
         missing=_counts_missing,
+        counts=True,
     ),
     "emulator": DeviceKind(
         "an emulated ARM64 phone with real adb and an enforced memory limit; 1 ns is one instruction",
@@ -89,7 +100,7 @@ class DeviceLine(Frozen):
     Attributes:
         name: as `--device` takes it.
         info: None when it was not asked or does not answer.
-        state: "ready", "not built", or what adb says.
+        state: "ready", "not ready", or what adb says.
         remarks: why it cannot be measured on now, and what to do; empty when it can.
     """
 
@@ -98,28 +109,35 @@ class DeviceLine(Frozen):
     state: str
     remarks: str
 
+    @property
+    def trusted(self) -> bool:
+        """Whether figures that were measured now could be trusted, as far as the device tells."""
+        return not self.remarks and self.state in ("ready", "device")
+
 
 def kind_of(name: str) -> tuple[DeviceKind, str]:
-    """The kind and the options of a device's name.
+    """The kind and the options of a device's name: the longest kind that the name begins with.
 
     Raises:
         UnknownNameError: no device of that name.
     """
     if name in DEVICES:
         return DEVICES[name], ""
-    first, _, options = name.partition(":")
-    kind = DEVICES.get(first)
-    if kind is None or not kind.options or not options:
+    begun = [key for key in DEVICES if name.startswith(f"{key}:")]
+    longest = max(begun, key=len, default="")
+    options = name.removeprefix(f"{longest}:")
+    if not begun or not DEVICES[longest].options or not options:
         with_options = [f"{key}:{one.options}" for key, one in DEVICES.items() if one.options]
         raise UnknownNameError("device", name, [*DEVICES, *with_options])
-    return kind, options
+    return DEVICES[longest], options
 
 
 def open_device(name: str) -> Device:
     """The device of that name.
 
     Raises:
-        UnknownNameError: no device of that name.
+        UnknownNameError: no device of that name, or no core of the name in its options.
+        FileFormatError: the file that the options name is not what it should be.
         DeviceError: impossible options.
     """
     kind, options = kind_of(name)
@@ -127,7 +145,7 @@ def open_device(name: str) -> Device:
 
 
 def list_devices() -> list[DeviceLine]:
-    """Every device that there is or could be: this machine, the emulators, and each phone that adb reaches.
+    """Every device that there is or could be: this machine, the emulators with each core, and each phone on adb.
 
     Starts no emulator. Problems with adb are a line of their own.
     """
@@ -139,10 +157,32 @@ def list_devices() -> list[DeviceLine]:
         lacks = DEVICES[name].missing()
         asked = not lacks and name != "emulator"  # to ask it would start it
         info = DEVICES[name].open("").info() if asked else None
-        lines.append(DeviceLine(name=name, info=info, state="not built" if lacks else "ready", remarks=lacks))
+        lines.append(DeviceLine(name=name, info=info, state="not ready" if lacks else "ready", remarks=lacks))
+        if name == "emulator:counts":
+            lines += _other_cores(lacks)
     try:
         phones = attached()
     except DeviceError as error:
         return [*lines, DeviceLine(name="adb", info=None, state="no adb", remarks=str(error))]
     found = [DeviceLine(name=one.name, info=one.info, state=one.state, remarks=one.remarks) for one in phones]
     return [*lines, *found]
+
+
+def _other_cores(lacks: str) -> list[DeviceLine]:
+    """The cores that `emulator:counts` takes beside its usual one: unfitted ones, and those of `phonefit calibrate`."""
+    from phonefit.device_bench.emulator.calibration import fitted_cores, open_core
+    from phonefit.device_bench.emulator.counting import DEFAULT_CORE
+    from phonefit.device_bench.emulator.latency_model import cores
+
+    lines = []
+    for core in [*(name for name in cores() if name != DEFAULT_CORE), *fitted_cores()]:
+        name = f"emulator:counts:core={core}"
+        try:
+            info = open_core(core).info()
+        except PhonefitError as error:
+            lines.append(DeviceLine(name=name, info=None, state="unusable", remarks=str(error)))
+        else:
+            lines.append(
+                DeviceLine(name=name, info=None if lacks else info, state="not ready" if lacks else "ready", remarks="")
+            )
+    return lines

@@ -8,14 +8,11 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from phonefit.device_bench.device import DeviceError
-from phonefit.device_bench.power_parsers import Battery, PowerSupply
+from phonefit.device_bench.device import DeviceError, EnergyEstimate, EnergySource
+from phonefit.device_bench.power_parsers import Battery, PowerSupply, Supply
 from phonefit.device_bench.report import Figure
 from phonefit.models.record import Frozen
-
-EnergySource = Literal["rail", "gauge", "modelled", "unavailable"]
 
 # Nominal voltage of a lithium-ion cell of today's phones: what a capacity in mAh is multiplied with to give energy.
 NOMINAL_VOLTS = 3.85
@@ -68,31 +65,22 @@ class Spent(Frozen):
     standard_error: float
 
 
-class EnergyEstimate(Frozen):
-    """Energy of one inference above idling.
-
-    Attributes:
-        uncertainty_microjoules: half of the 95 % confidence interval; None for a model, whose error nobody knows.
-    """
-
-    source: EnergySource
-    microjoules: float
-    uncertainty_microjoules: float | None
-    note: str
-
-    @property
-    def above_idle(self) -> bool:
-        """Whether it can be told apart from idling at all."""
-        return self.uncertainty_microjoules is None or self.microjoules > self.uncertainty_microjoules
-
-
-def refuse_charging(battery: Battery, supply: PowerSupply | None = None) -> None:
+def refuse_charging(battery: Battery | None, supply: PowerSupply | Supply | None = None) -> None:
     """A gauge measures the charger while there is one.
 
+    Args:
+        battery: as Android tells it; None on a Linux that is no Android.
+        supply: as the kernel tells it; None where the shell may not read it.
+
     Raises:
-        EnergyUnavailableError: the battery is charging, a charger is connected, or its state is faked.
+        EnergyUnavailableError: the battery is charging, a charger is connected, its state is faked, or nobody tells.
     """
     remedy = "use adb over Wi-Fi and pull the cable, or cut the port's power, then measure again"
+    if battery is None:
+        status = supply.status if supply is not None else "unknown"
+        if status != "discharging":
+            raise EnergyUnavailableError(f"the battery is {status}, not discharging; {remedy}")
+        return
     if battery.faked:
         raise EnergyUnavailableError(
             "the battery's state is faked (`dumpsys battery unplug` or `set` is in force), which stops no charger; "
@@ -174,8 +162,11 @@ def _spent(source: EnergySource, seconds: float, microjoules: float, independent
     return Spent(source=source, seconds=seconds, microjoules=microjoules, standard_error=error)
 
 
-def per_inference(run: Spent, idle: Spent, inferences: int) -> EnergyEstimate:
+def per_inference(run: Spent, idle: Spent, inferences: float) -> EnergyEstimate:
     """Energy of one inference above an idle baseline of the same length.
+
+    Args:
+        inferences: those within the run's readings; the first and the last need not be there in full.
 
     Raises:
         EnergyUnavailableError: no inference, unlike sources, or a baseline of another length.
@@ -193,7 +184,7 @@ def per_inference(run: Spent, idle: Spent, inferences: int) -> EnergyEstimate:
     error = math.hypot(run.standard_error, ratio * idle.standard_error) / inferences
     interval = _STANDARD_ERRORS * error
     watts = idle.microjoules / idle.seconds / 1e6
-    note = f"{run.source}: {inferences} inferences in {run.seconds:.1f} s, idling at {watts:.2f} W taken off"
+    note = f"{run.source}: {inferences:.0f} inferences in {run.seconds:.1f} s, idling at {watts:.2f} W taken off"
     if net <= interval:
         note += "; cannot be told apart from idling: measure for longer"
     return EnergyEstimate(source=run.source, microjoules=net, uncertainty_microjoules=interval, note=note)
@@ -238,13 +229,17 @@ def drain_percent(
     return 100 * inferences * microjoules / battery
 
 
-def drain_sentence(estimate: EnergyEstimate, capacity_microampere_hours: int) -> str:
-    """The drain as a person says it."""
-    percent = drain_percent(estimate.microjoules, capacity_microampere_hours)
-    spread = ""
-    if estimate.uncertainty_microjoules is not None:
-        spread = f" ± {drain_percent(estimate.uncertainty_microjoules, capacity_microampere_hours):.2g}"
-    label = " (modelled)" if estimate.source == "modelled" else ""
+def drain_sentence(
+    microjoules: float, uncertainty: float | None, capacity_microampere_hours: int, *, modelled: bool = False
+) -> str:
+    """The drain as a person says it.
+
+    Args:
+        uncertainty: of the microjoules, half of the 95 % confidence interval; None when nobody knows it.
+    """
+    percent = drain_percent(microjoules, capacity_microampere_hours)
+    spread = "" if uncertainty is None else f" ± {drain_percent(uncertainty, capacity_microampere_hours):.2g}"
+    label = " (modelled)" if modelled else ""
     milliampere_hours = capacity_microampere_hours / 1000
     return f"1,000 inferences take {percent:.2g}{spread} % of the {milliampere_hours:,.0f} mAh battery{label}"
 
@@ -258,6 +253,8 @@ def figure(estimate: EnergyEstimate) -> Figure:
         source="modelled" if estimate.source == "modelled" else "measured",
         samples=(estimate.microjoules,),
         note=estimate.note + interval,
+        uncertainty=spread,
+        method=estimate.source,
     )
 
 

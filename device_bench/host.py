@@ -1,6 +1,7 @@
 """HostDevice: this machine, with a fresh process for each measurement."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from phonefit.device_bench.device import DeviceError, DeviceInfo, Job, MeasurementError, RawRun
-from phonefit.device_bench.host_facts import host_conditions, host_info, usable_cores
+from phonefit.device_bench.host_facts import host_conditions, host_info, usable_cores, usable_mask
+from phonefit.device_bench.inputs import save_outputs
 from phonefit.device_bench.native_runner import (
     PACKAGES,
     command,
@@ -20,8 +22,10 @@ from phonefit.device_bench.native_runner import (
     input_bytes,
     parse_result,
     raw_run,
+    read_outputs,
     runner_for,
 )
+from phonefit.device_bench.reference import REFERENCE_REPEATS
 from phonefit.device_bench.runtimes.detect import require
 from phonefit.device_bench.worker import Outcome
 from phonefit.models.artifact import Runtime
@@ -62,12 +66,13 @@ class HostDevice:
 
         Raises:
             FileFormatError: the file is no model of the job's runtime.
-            DeviceError: a memory limit was asked for, there are fewer cores than threads, or the runtime lacks
-                something that the model needs.
+            DeviceError: a memory limit was asked for, cores that cannot be had, fewer cores than threads, or the
+                runtime lacks something that the model needs.
             MeasurementError: the process crashed, took longer than the job's time-out, or left no result.
         """
         _refuse_impossible(job)
-        job = job.model_copy(update={"model": job.model.resolve(), "input_file": _resolved(job.input_file)})
+        paths = {"model": job.model, "input_file": job.input_file, "output_file": job.output_file}
+        job = job.model_copy(update={name: path and path.resolve() for name, path in paths.items()})
         require(job.model, job.runtime)
         before = host_conditions()
         runner = self._find_runner(job.runtime)
@@ -91,12 +96,22 @@ def _refuse_impossible(job: Job) -> None:
             f"the host cannot enforce a memory limit ({job.memory_limit_bytes:,} bytes asked); "
             "measure without a limit and hold the peak against it, or use a device that enforces one (emulator, adb)"
         )
-    if job.threads > usable_cores():
-        raise DeviceError(f"{job.threads} threads asked, but this process may use {usable_cores()} core(s)")
+    allowed = usable_cores()
+    if job.cpu_mask is not None:
+        _refuse_cores(job.cpu_mask)
+        allowed = job.cpu_mask.bit_count()
+    if job.threads > allowed:
+        raise DeviceError(f"{job.threads} threads asked, but the process may use {allowed} core(s)")
 
 
-def _resolved(path: Path | None) -> Path | None:
-    return None if path is None else path.resolve()
+def _refuse_cores(mask: int) -> None:
+    usable = usable_mask()
+    if usable is None:
+        raise DeviceError(f"CPU mask {mask:#x} asked, but this system binds no process to cores; leave the mask out")
+    if mask & ~usable:
+        raise DeviceError(f"CPU mask {mask:#x} asked, but this process may use the cores of {usable:#x} only")
+    if shutil.which("taskset") is None:
+        raise DeviceError(f"CPU mask {mask:#x} asked, but there is no taskset; install the Debian package util-linux")
 
 
 def _run_worker(job: Job, folder: Path) -> RawRun:
@@ -104,7 +119,7 @@ def _run_worker(job: Job, folder: Path) -> RawRun:
     job_file, result_file = folder / "job.json", folder / "result.json"
     job_file.write_text(job.model_dump_json())
     # -P: the working folder may hold folders named like our dependencies
-    line = [sys.executable, "-P", "-W", "ignore", "-m", _WORKER, str(job_file), str(result_file)]
+    line = [sys.executable, "-P", "-W", "ignore", "-m", _WORKER, str(job_file), str(result_file), str(os.getpid())]
     code, log_file = _execute(line, job, folder)
     if code != 0:
         raise MeasurementError(
@@ -118,7 +133,8 @@ def _run_worker(job: Job, folder: Path) -> RawRun:
             f"{job.model.name}: unusable result of {job.runtime}: {error}{_tail(log_file)}"
         ) from None
     if outcome.run is None:
-        raise (FileFormatError if outcome.file_is_bad else DeviceError)(outcome.error)
+        kind = FileFormatError if outcome.file_is_bad else MeasurementError if outcome.run_failed else DeviceError
+        raise kind(outcome.error)
     return outcome.run
 
 
@@ -126,12 +142,28 @@ def _run_native(runner: Path, job: Job, folder: Path) -> RawRun:
     """The native runner, on the same inputs as the Python runtime would get."""
     described, result_file = folder / "described.json", folder / "result.json"
     _native(describe_command(runner, model=str(job.model), result=str(described)), job, folder)
+    description = parse_result(described.read_text())
     inputs = []
-    for index, content in enumerate(input_bytes(parse_result(described.read_text()), job)):
+    for index, content in enumerate(input_bytes(description, job)):
         inputs.append(str(folder / f"input_{index}.bin"))
         Path(inputs[-1]).write_bytes(content)
-    _native(command(runner, job, model=str(job.model), result=str(result_file), inputs=inputs), job, folder)
-    return raw_run(parse_result(result_file.read_text()))
+    wanted = len(description.outputs) if job.output_file is not None else 0
+    outputs = [str(folder / f"output_{index}.bin") for index in range(wanted)]
+    line = command(
+        runner,
+        job,
+        model=str(job.model),
+        result=str(result_file),
+        inputs=inputs,
+        outputs=outputs,
+        reference=REFERENCE_REPEATS,
+        parent=os.getpid(),
+    )
+    _native(line, job, folder)
+    result = parse_result(result_file.read_text())
+    if job.output_file is not None:
+        save_outputs(read_outputs(result, [Path(name) for name in outputs]), job.output_file)
+    return raw_run(result)
 
 
 def _native(line: list[str], job: Job, folder: Path) -> None:
@@ -143,6 +175,9 @@ def _native(line: list[str], job: Job, folder: Path) -> None:
 def _execute(line: list[str], job: Job, folder: Path) -> tuple[int, Path]:
     """Run a command under the job's time-out; returns its exit status and the file with what it said."""
     log_file = folder / "log.txt"
+    if job.cpu_mask is not None:
+        # replaces itself by the command, which so keeps its parent
+        line = ["taskset", f"{job.cpu_mask:x}", *line]
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(job.threads))}
     with log_file.open("wb") as log:
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)

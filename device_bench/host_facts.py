@@ -32,17 +32,20 @@ def host_info() -> DeviceInfo:
 
 
 def host_conditions() -> dict[str, JsonValue]:
-    """Load average over a minute, processor use right now in cores, free memory, clock where the system tells it.
+    """Load average over a minute, use right now of the cores that this process may use, free memory, clock where the
+    system tells it.
 
     The load average lags by a minute, so work that has just ended is still in it; the processor use is that of the last
     0.2 s, for which this call waits.
     """
-    busy = psutil.cpu_percent(interval=_WATCH_SECONDS) / 100 * (psutil.cpu_count() or 1)
+    mask = usable_mask()
+    shares = psutil.cpu_percent(interval=_WATCH_SECONDS, percpu=True)
+    usable = [share for core, share in enumerate(shares) if mask is None or mask >> core & 1] or shares
     frequency = psutil.cpu_freq()
     conditions: dict[str, JsonValue] = {
-        "cores": psutil.cpu_count() or 1,
+        "cores": len(usable),
         "load_average_1m": round(os.getloadavg()[0], 2),
-        "busy_cores": round(busy, 2),
+        "busy_cores": round(sum(usable) / 100, 2),
         "available_bytes": psutil.virtual_memory().available,
     }
     if frequency is not None:
@@ -75,3 +78,8 @@ def parse_cpuinfo(text: str) -> str:
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+
+
+def usable_mask() -> int | None:
+    """The same as a mask, bit k for core k; None where the system binds no process to cores (macOS)."""
+    return sum(1 << core for core in os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None

@@ -1,5 +1,6 @@
-"""The input of a measurement: fixed random values, or a person's own from a .npy file."""
+"""The input of a measurement: fixed random values, or a person's own from a .npy file; and its outputs in a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,13 @@ def make_inputs(specs: tuple[TensorSpec, ...], seed: int, input_file: Path | Non
     if input_file is not None:
         arrays[0] = _from_file(input_file, specs[0])
     return arrays
+
+
+def save_outputs(arrays: Sequence[Array], target: Path) -> None:
+    """Write the outputs of an inference, in stored form, to an .npz file: output_0, output_1, …"""
+    with target.open("wb") as stream:
+        named = {f"output_{index}": array for index, array in enumerate(arrays)}
+        np.savez(stream, allow_pickle=False, **named)
 
 
 def _random_array(spec: TensorSpec, random: np.random.Generator) -> Array:

@@ -57,6 +57,8 @@ class RunnerResult(Frozen):
     """What a runner writes, in nanoseconds and bytes.
 
     Attributes:
+        reference_before_ns: of the reference loop, see RawRun.
+        timed_from_ns: CLOCK_BOOTTIME when the first timed inference began; None without one.
         baseline_bytes: VmHWM of the process before it loaded the model.
         peak_bytes: VmHWM after the last inference.
     """
@@ -68,6 +70,10 @@ class RunnerResult(Frozen):
     load_ns: int
     warmup_ns: tuple[int, ...]
     sample_ns: tuple[int, ...]
+    reference_before_ns: tuple[int, ...] = ()
+    reference_after_ns: tuple[int, ...] = ()
+    timed_from_ns: int | None = None
+    timed_until_ns: int | None = None
     baseline_bytes: int
     peak_bytes: int
     inputs: tuple[RunnerTensor, ...]
@@ -119,6 +125,14 @@ def runner_for(runtime: Runtime, architecture: str | None = None, root: Path | N
     return RunnerFolder((root or default_root()) / (architecture or host_architecture())).runner(runtime)
 
 
+def runners_state(architecture: str, root: Path | None = None) -> Literal["built", "outdated", "not built"]:
+    """Of all runners for an architecture; outdated: made from other sources or packages than there are now."""
+    folder = RunnerFolder((root or default_root()) / architecture)
+    if all(folder.runner(runtime) for runtime in PACKAGES):
+        return "built"
+    return "outdated" if (folder.path / STAMP).is_file() else "not built"
+
+
 def package_versions() -> dict[str, str]:
     """Distribution -> version of the packages that runners are linked with; "missing" for one that is not installed."""
     found = {}
@@ -144,6 +158,8 @@ def command(
     result: str,
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
+    reference: int = 0,
+    parent: int | None = None,
     marks: bool = False,
 ) -> list[str]:
     """The command line for a job. Paths are those on the machine that runs it.
@@ -155,6 +171,9 @@ def command(
         result: where the result is written.
         inputs: files for the first inputs; the others are pseudo-random.
         outputs: where the first outputs are written after the last inference.
+        reference: how often the reference loop is timed before and after; 0 where time does not depend on what else
+            goes on.
+        parent: process that the runner must not outlive: the one that starts it.
         marks: make the system calls that a counting plugin looks for.
     """
     line = [str(runner), "--model", model, "--result", result]
@@ -165,7 +184,13 @@ def command(
     line += ["--threads", str(job.threads), "--warmups", str(job.warmups), "--repeats", str(job.repeats)]
     if job.duration_seconds is not None:
         line += ["--seconds", f"{job.duration_seconds:.9g}"]
-    return [*line, "--seed", str(job.seed), *(["--marks"] if marks else [])]
+    line += ["--seed", str(job.seed)]
+    if reference:
+        line += ["--reference", str(reference)]
+    if parent is not None:
+        # as long whatever it is: where instructions and memory are counted, the length of the line shows
+        line += ["--parent", f"{parent:010d}"]
+    return [*line, *(["--marks"] if marks else [])]
 
 
 def describe_command(runner: Path | str, *, model: str, result: str) -> list[str]:
@@ -218,7 +243,15 @@ def raw_run(result: RunnerResult) -> RawRun:
         baseline_bytes=result.baseline_bytes,
         peak_bytes=result.peak_bytes,
         versions={PACKAGES[result.runtime]: result.version},
+        reference_before_nanoseconds=result.reference_before_ns,
+        reference_after_nanoseconds=result.reference_after_ns,
+        timed_from_seconds=_seconds(result.timed_from_ns),
+        timed_until_seconds=_seconds(result.timed_until_ns),
     )
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9
 
 
 def input_bytes(result: RunnerResult, job: Job) -> list[bytes]:

@@ -47,6 +47,22 @@ class PowerSupply(Frozen):
     temperature_celsius: float | None
 
 
+class Supply(Frozen):
+    """One folder of /sys/class/power_supply; None for what the shell may not read.
+
+    Attributes:
+        kind: "Battery", "USB", "Mains", "Wireless".
+        current_raw: as in `PowerSupply`.
+    """
+
+    folder: str
+    kind: str
+    status: str
+    current_raw: int | None
+    microvolts: int | None
+    design_microampere_hours: int | None
+
+
 class Temperature(Frozen):
     """One sensor. `status` is the throttling severity, 0 (none) to 6 (shutdown)."""
 
@@ -89,14 +105,14 @@ def parse_battery(text: str) -> Battery:
         status=_BATTERY_STATUS.get(integer(fields.get("status")) or 1, "unknown"),
         plugged=tuple(name for name in ("AC", "USB", "Wireless", "Dock") if fields.get(f"{name} powered") == "true"),
         temperature_celsius=None if tenths is None else tenths / 10,
-        volts=_volts(millivolts),
+        volts=volts_of(millivolts),
         # a gauge that does not count reports 0, or a negative number
         charge_microampere_hours=charge if charge is not None and charge > 0 else None,
         faked="UPDATES STOPPED" in text,
     )
 
 
-def _volts(millivolts: int | None) -> float | None:
+def volts_of(millivolts: int | None) -> float | None:
     """Volts from mV, from µV on devices that break the rule, or from V on older ones; None for nonsense."""
     if millivolts is None or millivolts <= 0:
         return None
@@ -123,6 +139,28 @@ def parse_power_supply(text: str) -> PowerSupply:
         full_microampere_hours=integer(found.get("CHARGE_FULL")),
         design_microampere_hours=integer(found.get("CHARGE_FULL_DESIGN")),
         temperature_celsius=None if tenths is None else tenths / 10,
+    )
+
+
+def parse_supplies(text: str) -> tuple[Supply, ...]:
+    """The power supplies in what `power_sampling.list_supplies` prints: "supply FOLDER", then lines "NAME VALUE"."""
+    found: list[dict[str, str]] = []
+    for line in plain_text(text).splitlines():
+        name, _, value = line.partition(" ")
+        if name == "supply":
+            found.append({})
+        if found:
+            found[-1][name] = value.strip()
+    return tuple(
+        Supply(
+            folder=fields["supply"],
+            kind=fields.get("type", ""),
+            status=fields.get("status", "unknown").lower(),
+            current_raw=integer(fields.get("current_now")),
+            microvolts=integer(fields.get("voltage_now")),
+            design_microampere_hours=integer(fields.get("charge_full_design")),
+        )
+        for fields in found
     )
 
 

@@ -20,12 +20,22 @@ class Figure(Frozen):
 
     Attributes:
         source: how it was obtained; `unavailable` has no samples and says why in `note`.
+        uncertainty: half of the 95 % confidence interval of the sample, in `unit`; None where nobody knows it, or
+            where the samples show it.
+        method: which of several ways, for energy "rail", "gauge" or "modelled"; figures by unlike ways do not compare.
     """
 
     unit: Unit
     source: Source
     samples: tuple[float, ...] = ()
     note: str = ""
+    uncertainty: float | None = None
+    method: str = ""
+
+    def like(self, other: "Figure") -> bool:
+        """Whether the two may be compared: both are there, in one unit, by one source and way."""
+        kinds = [(figure.unit, figure.source, figure.method) for figure in (self, other)]
+        return self.source != "unavailable" and kinds[0] == kinds[1]
 
 
 class Doubt(Frozen):
@@ -81,6 +91,17 @@ class Report(Record):
     def load_milliseconds(self) -> float:
         """Median load time; infinite when the memory limit ended the process."""
         return math.inf if self.out_of_memory else statistics.median(self.figures["load"].samples) / 1e6
+
+    def energy_microjoules(self) -> float | None:
+        """Energy of one inference; None when it is not available. Look at the figure's source: it may be modelled."""
+        samples = self.figures["energy"].samples if "energy" in self.figures else ()
+        return statistics.median(samples) if samples else None
+
+    def battery_capacity(self) -> tuple[int, str] | None:
+        """The battery's capacity in µAh as the device tells it, and what told it; None when it is not known."""
+        capacity = self.conditions_before.get("battery_capacity_microampere_hours")
+        source = self.conditions_before.get("battery_capacity_source")
+        return (capacity, str(source)) if isinstance(capacity, int) and capacity > 0 else None
 
     def peak_memory_bytes(self) -> float:
         """Largest peak memory above the process before it loaded the model, with its runtime: what the model adds."""

@@ -10,11 +10,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from phonefit.device_bench.adb import Adb
 from phonefit.device_bench.adb_errors import ConnectionLostError
 from phonefit.device_bench.device import DeviceError, Job, MeasurementError
+from phonefit.device_bench.inputs import save_outputs
 from phonefit.device_bench.journal import Change, Journal, read_or_set_aside
 from phonefit.device_bench.native_runner import (
     RunnerResult,
@@ -85,6 +84,11 @@ class ShellDevice:
         self._journal.add(Change(what=what, undo=tuple(undo)))
         return self.adb.shell(do).exit_code == 0
 
+    def claim(self, *paths: str) -> None:
+        """Files that are about to come into being on the device: `finish` removes them. Not for what others own."""
+        for path in paths:
+            self._note_file(path)
+
     def install(self, runner: Path) -> str:
         """Copy a runner's self-contained folder (bin/, lib/) to the device, and return its place there.
 
@@ -99,12 +103,13 @@ class ShellDevice:
         self._put(programs, executable=True)
         return target
 
-    def execute(self, job: Job, program: str, wrap: Wrap | None = None) -> Execution:
+    def execute(self, job: Job, program: str, wrap: Wrap | None = None, *, reference: int = 0) -> Execution:
         """Run a job in a fresh process on the device; outputs go to the job's output file.
 
         Args:
             program: path of the runner on the device.
             wrap: of the command line, from the outside; None runs it as it is.
+            reference: how often the reference loop is timed before and after.
 
         Raises:
             DeviceError: the device refused something, or the input does not fit the model.
@@ -115,7 +120,9 @@ class ShellDevice:
             self._put({model: job.model})
             inputs, outputs = self._prepare_data(job, program, model)
             result_file = self._result_file(outputs)
-            line = command(program, job, model=model, result=result_file, inputs=inputs, outputs=outputs)
+            line = command(
+                program, job, model=model, result=result_file, inputs=inputs, outputs=outputs, reference=reference
+            )
             if job.cpu_mask is not None:
                 line = ["taskset", f"{job.cpu_mask:x}", *line]
             execution = self._run(line if wrap is None else wrap(line), result_file, job.timeout_seconds)
@@ -179,9 +186,7 @@ class ShellDevice:
             for path, file in zip(outputs, files, strict=True):
                 self.adb.pull(path, file)
             arrays = read_outputs(result, files)
-        with target.open("wb") as stream:
-            named = {f"output_{index}": array for index, array in enumerate(arrays)}
-            np.savez(stream, allow_pickle=False, **named)
+        save_outputs(arrays, target)
 
     def _make_folders(self, folders: Sequence[str]) -> None:
         for folder in folders:

@@ -1,7 +1,9 @@
 """Reasons not to trust a measurement, each with its remedy. Pure: samples and conditions in, warnings out."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
 
 from phonefit.device_bench.device import RawRun
 from phonefit.device_bench.report import Doubt, coefficient_of_variation
@@ -27,6 +29,14 @@ TWO_MODES_SHARE = 0.85
 # Two modes matter when each holds some of the samples and they lie apart by more than what is called unstable.
 SMALLEST_MODE_SHARE = 0.15
 SMALLEST_MODE_DISTANCE = 0.10
+# Median of the reference loops after the measurement against that before. At one clock and without other work they were
+# seen to repeat within 2 %; one step of a governor's clock down is 5 % or more.
+LARGEST_SLOWDOWN = 0.05
+# The slowest reference loop against the fastest, on either side of the measurement: a loop that another program
+# interrupts takes longer by a whole time slice, 3 ms or more of its 5 ms; interrupts of the kernel take far less.
+LARGEST_REFERENCE_SPREAD = 0.5
+# A single interrupted loop is no other program: on each side, one is left out.
+LEFT_OUT = 1
 
 
 def check(run: RawRun) -> tuple[Doubt, ...]:
@@ -41,6 +51,8 @@ def check(run: RawRun) -> tuple[Doubt, ...]:
         _busy(run),
         _outliers(run.sample_nanoseconds),
         _two_modes(run.sample_nanoseconds),
+        _slowed_down(run.reference_before_nanoseconds, run.reference_after_nanoseconds),
+        _shared_core(run.reference_before_nanoseconds, run.reference_after_nanoseconds),
     )
     return tuple(warning for warning in found if warning is not None)
 
@@ -91,14 +103,18 @@ def _not_warm(warmups: Sequence[int], samples: Sequence[int]) -> Doubt | None:
 
 
 def _busy(run: RawRun) -> Doubt | None:
-    cores, load, busy = (_number(run, name) for name in ("cores", "load_average_1m", "busy_cores"))
+    before, after = run.conditions_before, run.conditions_after
+    cores, load = _number(before, "cores"), _number(before, "load_average_1m")
     if cores is None:
         return None
-    if busy is not None:
+    found = (("before the start", _number(before, "busy_cores")), ("after the end", _number(after, "busy_cores")))
+    known = [(busy, moment) for moment, busy in found if busy is not None]
+    if known:
         # the present use decides where it is known: the load average still holds work that has ended
+        busy, moment = max(known)
         if busy / cores <= LARGEST_BUSY_SHARE:
             return None
-        reason = f"other work kept {busy:.1f} of {cores:g} cores busy before the start"
+        reason = f"other work kept {busy:.1f} of {cores:g} cores busy {moment}"
     elif load is not None and load / cores > LARGEST_LOAD_SHARE:
         reason = f"the load average was {load:.1f} on {cores:g} cores before the start"
     else:
@@ -142,6 +158,30 @@ def _two_modes(samples: Sequence[int]) -> Doubt | None:
     )
 
 
-def _number(run: RawRun, name: str) -> float | None:
-    value = run.conditions_before.get(name)
+def _slowed_down(before: Sequence[int], after: Sequence[int]) -> Doubt | None:
+    if not before or not after:
+        return None
+    slowdown = statistics.median(after) / statistics.median(before) - 1
+    if slowdown <= LARGEST_SLOWDOWN:
+        return None
+    return Doubt(
+        reason=f"the same arithmetic took {slowdown:.0%} longer after the measurement than before it",
+        remedy="let the device cool down, and measure for a shorter time or with fewer threads: it was throttling",
+    )
+
+
+def _shared_core(before: Sequence[int], after: Sequence[int]) -> Doubt | None:
+    """On either side, since a slower clock alone makes those after slower than those before."""
+    sides = [sorted(side) for side in (before, after) if len(side) > LEFT_OUT + 1]
+    spread = max((side[-1 - LEFT_OUT] / side[0] - 1 for side in sides), default=0.0)
+    if spread <= LARGEST_REFERENCE_SPREAD:
+        return None
+    return Doubt(
+        reason=f"the same arithmetic took up to {spread:.0%} longer than at its fastest: the core was shared",
+        remedy="end other programs, or measure when the machine is idle",
+    )
+
+
+def _number(conditions: Mapping[str, JsonValue], name: str) -> float | None:
+    value = conditions.get(name)
     return float(value) if isinstance(value, int | float) else None

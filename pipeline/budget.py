@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+from phonefit.device_bench.device import MeasurementError
 from phonefit.pipeline.errors import BudgetError, RecipeError
 from phonefit.pipeline.recipe import BudgetConfig
 from phonefit.pipeline.result import FileResult, Violation
@@ -20,6 +21,8 @@ class Figures:
         latency_p90: milliseconds.
         quality_drop: original checkpoint's quality minus the file's, 0..1.
         out_of_memory: the device's memory limit ended the process; how much it would have needed is not known.
+        energy: microjoules of one inference; None when the device gave no figure.
+        energy_source: "measured" or "modelled"; why there is none when `energy` is None.
     """
 
     bytes: float
@@ -27,6 +30,8 @@ class Figures:
     latency_p90: float
     quality_drop: float
     out_of_memory: bool = False
+    energy: float | None = None
+    energy_source: str = "not measured"
 
 
 TOLERANCE = 1e-9
@@ -37,13 +42,16 @@ REMEDIES = {
     "peak_memory": "quantise, prune, or take a smaller input size",
     "file_size": "quantise, prune with a higher ratio, or a smaller model (model.width)",
     "latency_p90_ms": "another runtime, quantise, prune, a smaller input size, or more bench.threads",
+    "energy_uj": "another runtime, quantise, prune, or a smaller input size",
     "quality_drop": "a lower prune ratio, more recover.epochs, distil, or float_layers in quantise",
 }
 
 
 def memory_limit(budget: BudgetConfig) -> int | None:
     """Bytes that the process may use where a device enforces it: the lower of ram x ram_share and peak_memory."""
-    limits = [limit for name, limit, _, _ in _limits(Figures(0, 0, 0, 0), budget) if name in ("ram", "peak_memory")]
+    limits = [
+        limit for name, limit, _, _ in _limits(Figures(0, 0, 0, 0, energy=0), budget) if name in ("ram", "peak_memory")
+    ]
     return int(min(limits)) if limits else None
 
 
@@ -51,7 +59,15 @@ def figures_of(file: FileResult) -> Figures:
     """The figures of one file of a trial."""
     report = file.report
     figures = Figures(file.artifact.bytes, report.peak_memory_bytes(), report.p90_milliseconds(), file.quality_drop)
-    return replace(figures, out_of_memory=report.out_of_memory)
+    energy = report.figures.get("energy")
+    if energy is None:
+        return replace(figures, out_of_memory=report.out_of_memory)
+    return replace(
+        figures,
+        out_of_memory=report.out_of_memory,
+        energy=report.energy_microjoules(),
+        energy_source=energy.note if energy.source == "unavailable" else energy.source,
+    )
 
 
 def margins(figures: Figures, budget: BudgetConfig) -> dict[str, float]:
@@ -62,7 +78,8 @@ def margins(figures: Figures, budget: BudgetConfig) -> dict[str, float]:
     excess = {name: figure / limit - 1 if limit > 0 else figure for name, limit, figure, _ in _limits(figures, budget)}
     if figures.out_of_memory:  # it would have needed more than it reached, nobody knows how much
         excess |= {name: 1.0 for name in ("ram", "peak_memory") if name in excess}
-        excess.pop("latency_p90_ms", None)
+        for name in ("latency_p90_ms", "energy_uj"):
+            excess.pop(name, None)
     return {name: 0.0 if abs(value) <= TOLERANCE else value for name, value in excess.items()}
 
 
@@ -78,16 +95,32 @@ def violations(figures: Figures, budget: BudgetConfig) -> tuple[Violation, ...]:
 
 
 def _limits(figures: Figures, budget: BudgetConfig) -> list[tuple[str, float, float, str]]:
-    """Name, limit, figure and unit of each limit that is given."""
+    """Name, limit, figure and unit of each limit that is given.
+
+    Raises:
+        MeasurementError: energy is limited, and the device gave no figure: neither met nor missed.
+    """
     app_memory = None if budget.ram is None else float(budget.ram) * budget.ram_share
     limits: list[tuple[str, float | None, float, str]] = [
         ("ram", app_memory, figures.peak_memory, "bytes"),
         ("peak_memory", budget.peak_memory, figures.peak_memory, "bytes"),
         ("file_size", budget.file_size, figures.bytes, "bytes"),
         ("latency_p90_ms", budget.latency_p90_ms, figures.latency_p90, "ms"),
+        ("energy_uj", budget.energy_uj, _energy_of(figures, budget), f"uJ ({figures.energy_source})"),
         ("quality_drop", budget.quality_drop, figures.quality_drop, "share"),
     ]
     return [(name, float(limit), figure, unit) for name, limit, figure, unit in limits if limit is not None]
+
+
+def _energy_of(figures: Figures, budget: BudgetConfig) -> float:
+    if figures.energy is not None:
+        return figures.energy
+    if budget.energy_uj is None or figures.out_of_memory:
+        return math.inf
+    raise MeasurementError(
+        f"budget.energy_uj = {budget.energy_uj:g} cannot be checked: {figures.energy_source}; set bench.energy=true "
+        "on a phone that tells its power, count on emulator:counts, or leave the limit out"
+    )
 
 
 def best_file(files: Sequence[FileResult], quality_name: str, samples: int) -> int | None:
@@ -126,6 +159,8 @@ def describe(violation: Violation) -> str:
         limit, figure = f"{violation.limit / 1e6:.2f} MB", f"{violation.figure / 1e6:.2f} MB"
     elif violation.unit == "share":
         limit, figure = f"{violation.limit * 100:.2f} points", f"{violation.figure * 100:.2f} points"
+    elif violation.unit.startswith("uJ"):
+        limit, figure = f"{violation.limit:,.0f} {violation.unit}", f"{violation.figure:,.0f} {violation.unit}"
     else:
         limit, figure = f"{violation.limit:.3g} {violation.unit}", f"{violation.figure:.3g} {violation.unit}"
     return f"{violation.limit_name}: {figure}, limit {limit}, missed by {violation.excess * 100:.0f} %"

@@ -1,4 +1,4 @@
-"""The commands that measure: bench, compare, devices."""
+"""The commands that measure: bench, compare, calibrate, devices."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,9 @@ def bench(
     sustained: Annotated[
         str | None, typer.Option(help="Such as 10m: run that long, show the first and the last minute.")
     ] = None,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Energy of an inference, on a phone without a cable: see docs/energy.md.")
+    ] = False,
     save: Annotated[Path | None, typer.Option(help="Write the report with all raw samples to this file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,6 +42,8 @@ def bench(
 
     if (other is not None) != interleave:
         raise typer.BadParameter("--interleave goes with two files, and two files with --interleave")
+    if energy and other is not None:
+        raise typer.BadParameter("--energy measures one file: its baseline and run are longer than a round in turn")
     if other is not None:
         _interleave(file, other, device, threads, warmups, repeats, as_json)
         return
@@ -53,6 +58,7 @@ def bench(
             repeats=repeats,
             duration_seconds=seconds,
             memory_limit_bytes=parse_bytes(memory_limit) if memory_limit else None,
+            energy=energy,
         )
     if save:
         from phonefit.pipeline.store import write_result
@@ -110,6 +116,52 @@ def compare(
         print_rich(comparison_table(comparison, (first.stem, second.stem)))
 
 
+@app.command(epilog="Example: phonefit calibrate --name my-pixel a.json b.json c.json d.json --models runs/demo/files")
+def calibrate(
+    reports: Annotated[
+        list[Path], typer.Argument(metavar="REPORT...", help="Reports of one phone: `phonefit bench --save`, 1 thread.")
+    ],
+    name: Annotated[str, typer.Option(help="Of the fitted core; one of that name is replaced.")],
+    core: Annotated[str, typer.Option(help="The phone's core, the nearest one there is.")] = "cortex-a76",
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with the measured model files; those beside the reports are found without. Repeat."),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the fitted core; default: NAME.json in PHONEFIT_CORES or ~/.config/phonefit/cores."
+        ),
+    ] = None,
+    allow_untrusted: Annotated[
+        bool, typer.Option("--allow-untrusted", help="Take reports that are not to be trusted, too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the estimated times of emulator:counts to a phone: emulator:counts:core=NAME estimates with the fit."""
+    from phonefit.device_bench.emulator import calibration
+    from phonefit.device_bench.emulator.latency_model import core_named
+    from phonefit.device_bench.report import Report
+    from phonefit.pipeline.store import write_result
+    from phonefit.pipeline.tables_devices import calibration_table
+
+    calibration.check_name(name)
+    core_named(core)
+    if save is not None and save.suffix != calibration.SUFFIX:
+        raise typer.BadParameter(f"--save {save}: the name of a fitted core's file ends in {calibration.SUFFIX}")
+    measured = {path: Report.load(path) for path in reports}
+    calibration.check_reports(measured, allow_untrusted)
+    files = calibration.find_models(measured, models or [])
+    with terminal_progress().stage(f"count {len(files)} models on {core}", len(files)) as advance:
+        fitted = calibration.calibrate(name, measured, files, core=core, advance=advance)
+    target = save or calibration.cores_folder() / f"{name}{calibration.SUFFIX}"
+    write_result(target, fitted)
+    if as_json:
+        print_json({**fitted.as_json(), "file": str(target)})
+    else:
+        print_rich(calibration_table(fitted, target))
+
+
 @app.command(epilog="Example: phonefit devices")
 def devices(as_json: JsonOption = False) -> None:
     """List this machine, the emulators and the phones that adb reaches, and whether they can be measured on now."""
@@ -118,6 +170,6 @@ def devices(as_json: JsonOption = False) -> None:
 
     found = list_devices()
     if as_json:
-        print_json([line.as_json() for line in found])
+        print_json([{**line.as_json(), "trusted": line.trusted} for line in found])
     else:
         print_rich(devices_table(found))

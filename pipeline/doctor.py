@@ -8,7 +8,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from phonefit.device_bench.adb_server import AdbServer
+from phonefit.device_bench.device import DeviceError
 from phonefit.device_bench.devices import DEVICES
+from phonefit.device_bench.emulator.counting import GUEST
+from phonefit.device_bench.native_runner import host_architecture, runners_state
 from phonefit.models.record import Frozen
 
 NEEDED_DISK_BYTES = 2_000_000_000
@@ -31,7 +35,17 @@ class Check(Frozen):
 
 def examine(runs: Path) -> tuple[Check, ...]:
     """All checks. Imports none of the heavy packages."""
-    return (_python(), *_packages(), _demo_data(), *_emulators(), _disk(runs), _writable(runs), _load())
+    return (
+        _python(),
+        *_packages(),
+        _demo_data(),
+        _adb(),
+        *_native_runners(),
+        *_emulators(),
+        _disk(runs),
+        _writable(runs),
+        _load(),
+    )
 
 
 def _python() -> Check:
@@ -73,11 +87,32 @@ def _demo_data() -> Check:
     )
 
 
+def _adb() -> Check:
+    """Without it no phone can be reached, nor the emulated one."""
+    try:
+        found, remedy = f"version {AdbServer().version()}", ""
+    except DeviceError as error:
+        found, remedy = "missing", str(error)
+    return Check(name="adb", passed=not remedy, found=found, needed=False, remedy=remedy)
+
+
+def _native_runners() -> list[Check]:
+    """Of this machine and of the emulators: built, built from what has changed since, or not at all."""
+    checks = []
+    for architecture, remedy in {GUEST: "make emulator", host_architecture(): "make native"}.items():
+        found = runners_state(architecture)
+        if found == "outdated":
+            remedy = f"they are of other sources or package versions; {remedy}"
+        name = f"runners, {architecture}"
+        checks.append(Check(name=name, passed=found == "built", found=found, needed=False, remedy=remedy))
+    return checks
+
+
 def _emulators() -> list[Check]:
     checks = []
     for name in ("emulator:counts", "emulator"):
         lacks = DEVICES[name].missing()
-        found = "not built" if lacks else "built"
+        found = "not ready" if lacks else "ready"
         checks.append(Check(name=f"device {name}", passed=not lacks, found=found, needed=False, remedy=lacks))
     return checks
 

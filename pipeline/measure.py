@@ -13,7 +13,7 @@ from phonefit.pipeline.context import Context
 from phonefit.pipeline.recipe import BenchConfig
 from phonefit.pipeline.store import StageResult
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 REPORT_FILE = "report.json"
 
 
@@ -49,6 +49,7 @@ def measure(
                 repeats=config.repeats,
                 attempts=config.attempts,
                 memory_limit_bytes=limit,
+                energy=config.energy,
             )
         report.save(destination / REPORT_FILE)
 

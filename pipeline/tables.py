@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from phonefit.device_bench.compare import Comparison
-from phonefit.device_bench.devices import DeviceLine
+from phonefit.device_bench.devices import DEVICES, DeviceLine
+from phonefit.device_bench.energy import drain_sentence
 from phonefit.device_bench.interleave import Interleaved
-from phonefit.device_bench.report import Report
+from phonefit.device_bench.report import Figure, Report
 from phonefit.device_bench.sustained import Sustained
 from phonefit.models.artifact import Artifact
 from phonefit.models.spec import ModelSpec
@@ -116,15 +117,53 @@ def report_table(report: Report) -> RenderableType:
         ("load", f"{report.load_milliseconds():.2f} ms", load.source),
         ("peak memory", megabytes(report.peak_memory_bytes()), peak.source),
     ]
+    for name, row_name in _ENERGY_ROWS.items():
+        if name in report.figures and report.figures[name].samples:
+            rows.append((row_name, energy_text(report.figures[name]), report.figures[name].source))
     counted = {name: figure for name, figure in report.figures.items() if figure.source == "counted"}
     for name, figure in counted.items():
         if name != "peak_memory" and not name.startswith("load_") and figure.samples:
             rows.append((name.replace("_", " "), f"{figure.samples[-1]:,.0f}", figure.source))
     for row in rows:
         result.add_row(*row)
+    notes = [Text(note, "dim") for note in energy_notes(report)]
     if report.trusted:
-        return Group(result, Text("stable: nothing speaks against these figures", "green"))
-    return Group(result, *(Text(f"? {item.reason}: {item.remedy}", "yellow") for item in report.untrusted))
+        return Group(result, *notes, Text("stable: nothing speaks against these figures", "green"))
+    attempts = report.settings.get("attempts")
+    doubted = "not to be trusted" + (f", after {attempts} attempts" if attempts not in (None, 1) else "")
+    doubts = (Text(f"? {item.reason}: {item.remedy}", "yellow") for item in report.untrusted)
+    return Group(result, *notes, Text(f"{doubted}:", "yellow"), *doubts)
+
+
+_ENERGY_ROWS = {
+    "energy": "energy of an inference",
+    "energy_first_minute": "  in the first minute",
+    "energy_last_minute": "  in the last minute",
+}
+
+
+def energy_text(figure: Figure) -> str:
+    """Microjoules, with half of the 95 % confidence interval where it is known."""
+    value, spread = figure.samples[0], figure.uncertainty
+    digits = 0 if abs(value) >= 100 else 2
+    return f"{value:,.{digits}f}{'' if spread is None else f' ± {spread:,.{digits}f}'} uJ"
+
+
+def energy_notes(report: Report) -> list[str]:
+    """Where an energy figure is from, or why there is none, and what it means for the battery."""
+    figure = report.figures.get("energy")
+    if figure is None:
+        return []
+    if not figure.samples:
+        return [f"no energy figure: {figure.note}"] if report.settings.get("energy") else []
+    notes = [f"energy: {figure.note}"]
+    capacity = report.battery_capacity()
+    if capacity is not None:
+        drain = drain_sentence(figure.samples[0], figure.uncertainty, capacity[0], modelled=figure.source == "modelled")
+        notes.append(f"{drain} (capacity: {capacity[1]})")
+    elif figure.source == "measured":
+        notes.append("the device does not tell its battery's capacity, so the drain of the battery is not known")
+    return notes
 
 
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> RenderableType:
@@ -177,12 +216,14 @@ def models_table(specs: Iterable[ModelSpec]) -> Table:
 
 def devices_table(devices: Sequence[DeviceLine]) -> RenderableType:
     """Devices, what they are and what keeps them from being measured on."""
-    result = table("device", "state", "processor", "cores", "memory", "system", numbers=False)
+    result = table("device", "state", "fit", "model or processor", "cores", "memory", "system", numbers=False)
     for line in devices:
         info = line.info
         facts = (info.name, str(info.cores), f"{info.ram_bytes / 2**30:.1f} GiB", info.operating_system) if info else ()
-        result.add_row(line.name, line.state, *facts)
-    return Group(result, *(Text(f"{line.name}: {line.remarks}", "yellow") for line in devices if line.remarks))
+        result.add_row(line.name, line.state, "yes" if line.trusted else "no", *facts)
+    options = ", ".join(f"{name}:{kind.options}" for name, kind in DEVICES.items() if kind.options)
+    remarks = [Text(f"{line.name}: {line.remarks}", "yellow") for line in devices if line.remarks]
+    return Group(result, *remarks, Text(f"with options: {options}", "dim"))
 
 
 def doctor_table(checks: Sequence[Check]) -> Table:

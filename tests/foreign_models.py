@@ -149,3 +149,58 @@ def onnx_bytes(nodes, inputs, outputs, constants=()) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     checker.check_model(model)
     return model.SerializeToString()
+
+
+def lookup_model(folder, runtime):
+    """A row of a table plus an offset, and twice that: an integer input, a float input, two outputs."""
+    path = folder / f"lookup{SUFFIX[runtime]}"
+    path.write_bytes(_LOOKUP[runtime]())
+    return path
+
+
+def _lookup_network():
+    import torch
+
+    class Lookup(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Parameter(torch.arange(8, dtype=torch.float32).reshape(4, 2))
+
+        def forward(self, place, offset):
+            row = torch.nn.functional.embedding(place, self.table) + offset
+            return row, row * 2
+
+    return Lookup().eval(), (torch.tensor([1]), torch.zeros(1, 2))
+
+
+def _lookup_executorch():
+    import torch
+    from executorch.exir import to_edge_transform_and_lower
+
+    network, example = _lookup_network()
+    return to_edge_transform_and_lower(torch.export.export(network, example)).to_executorch().buffer
+
+
+def _lookup_tflite():
+    import litert_torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        litert_torch.convert(*_lookup_network()).export(str(path))
+        return path.read_bytes()
+
+
+def _lookup_onnx():
+    from onnx import helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Gather", ["table", "place"], ["taken"], axis=0),
+        helper.make_node("Add", ["taken", "offset"], ["row"]),
+        helper.make_node("Add", ["row", "row"], ["twice"]),
+    ]
+    table = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "table")
+    inputs = {"place": ("INT64", [1]), "offset": ("FLOAT", [1, 2])}
+    return onnx_bytes(nodes, inputs, {"row": ("FLOAT", [1, 2]), "twice": ("FLOAT", [1, 2])}, [table])
+
+
+_LOOKUP = {"executorch": _lookup_executorch, "tflite": _lookup_tflite, "onnx": _lookup_onnx}

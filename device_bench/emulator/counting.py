@@ -11,6 +11,7 @@ resident, see counts.c; the emulator's own memory says nothing about the guest.
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -22,8 +23,8 @@ import numpy as np
 
 from phonefit.device_bench import native_runner
 from phonefit.device_bench.device import DeviceError, DeviceInfo, Job, MeasurementError, RawRun
-from phonefit.device_bench.emulator.latency_model import Core, core_named, cores
-from phonefit.device_bench.native_runner import STAMP, Built, RunnerResult, default_root, runner_for
+from phonefit.device_bench.emulator.latency_model import TERMS, Core, core_named, cores
+from phonefit.device_bench.native_runner import STAMP, Built, RunnerResult, default_root, runner_for, runners_state
 from phonefit.device_bench.runtimes.detect import require
 from phonefit.models.record import Frozen, digest_of, file_digest
 
@@ -129,9 +130,8 @@ def missing(root: Path | None = None) -> str:
         return f"{EMULATOR} is missing: apt-get install --no-install-recommends qemu-user"
     if not counts_folder(root).is_current():
         return f"the counting plugin is not built, or for another version of phonefit; {_REMEDY}"
-    if runner_for("tflite", GUEST, root) is None:
-        return f"the native runners for {GUEST} are not built, or for other package versions; {_REMEDY}"
-    return ""
+    state = runners_state(GUEST, root)
+    return "" if state == "built" else f"the native runners for {GUEST} are {state}; {_REMEDY}"
 
 
 class CountingDevice:
@@ -141,22 +141,30 @@ class CountingDevice:
         core: its name in cores.json.
         root: folder of native runners; None for the default.
         model: the core with other coefficients, for example fitted ones; None for those of cores.json.
+        label: the name to identify as, which must be another where the coefficients are; None for the core's.
     """
 
     limits_memory = False
 
-    def __init__(self, core: str = DEFAULT_CORE, root: Path | None = None, model: Core | None = None) -> None:
+    def __init__(
+        self,
+        core: str = DEFAULT_CORE,
+        root: Path | None = None,
+        model: Core | None = None,
+        label: str | None = None,
+    ) -> None:
         self._name = core
+        self._label = label or core
         self._core = model or core_named(core)
         self._root = root
 
     def info(self) -> DeviceInfo:
         """Identify the emulated core: the same on every machine with the same QEMU."""
-        cycles = ", ".join(f"{name} {value:.4g}" for name, value in self._core.cycles.items())
+        cycles = ", ".join(f"{name} {self._core.cycles[name]:.4g}" for name in TERMS)
         caches = ", ".join(f"{name} {each.bytes // 1024} KiB/{each.ways}" for name, each in self._core.caches.items())
         return DeviceInfo(
             kind="emulator",
-            name=f"{self._name}, counted",
+            name=f"{self._label}, counted",
             architecture=GUEST,
             cores=1,
             ram_bytes=self._core.memory_bytes,
@@ -166,6 +174,7 @@ class CountingDevice:
                 "clock": f"{self._core.frequency_hertz / 1e6:.0f} MHz",
                 "caches": caches,
                 "latency_model": f"cycles of one: {cycles}",
+                "estimate": self._core.origin,
                 "emulator": _emulator_version(),
             },
         )
@@ -207,7 +216,14 @@ class CountingDevice:
         (place / "model").symlink_to(job.model.resolve())
         inputs, outputs = self._files(job, runner, place)
         line = native_runner.command(
-            runner, job, model="model", result="result", inputs=inputs, outputs=outputs, marks=True
+            runner,
+            job,
+            model="model",
+            result="result",
+            inputs=inputs,
+            outputs=outputs,
+            parent=os.getpid(),
+            marks=True,
         )
         self._emulate(job, line, place, counts="counts")
         result = native_runner.parse_result((place / "result").read_text())
@@ -320,6 +336,10 @@ def raw_run(result: RunnerResult, totals: Mapping[int, Totals], core: Core) -> R
             "counts": {name: tuple(counts[name] for counts in timed) for name in timed[0]},
             "load_counts": load,
             "latency_source": "modelled",
+            "latency_note": core.origin,
+            # the guest has no time of its own
+            "timed_from_seconds": None,
+            "timed_until_seconds": None,
             "memory_source": "counted",
             "versions": {**native_runner.raw_run(result).versions, "qemu": _emulator_version()},
         }

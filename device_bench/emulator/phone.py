@@ -17,7 +17,7 @@ from phonefit.device_bench.emulator.guest import MemoryUse, limited, memory_use,
 from phonefit.device_bench.emulator.image import default_cache
 from phonefit.device_bench.emulator.machine import Machine, MachineState, adb_of, parse_options
 from phonefit.device_bench.journal import Journal
-from phonefit.device_bench.native_runner import raw_run, runner_for
+from phonefit.device_bench.native_runner import raw_run, runner_for, runners_state
 from phonefit.device_bench.runtimes.detect import require
 from phonefit.device_bench.shell_device import ShellDevice, require_result
 from phonefit.models.artifact import Runtime
@@ -123,6 +123,7 @@ class EmulatedPhone:
         return run.model_copy(
             update={
                 "latency_source": "modelled",
+                "latency_note": "1 ns for each instruction of the processor, whatever its kind; no caches are modelled",
                 "cgroup_peak_bytes": use.peak_bytes,
                 "conditions_before": {**before, "memory_limit_hits": 0},
                 "conditions_after": {**self._conditions(), "memory_limit_hits": use.limit_hits},
@@ -190,9 +191,8 @@ def missing(cache: Path | None = None) -> str:
         Machine(cache or default_cache()).check()
     except DeviceError as error:
         return str(error)
-    if runner_for("tflite", ARCHITECTURE) is None:
-        return f"the native runners for {ARCHITECTURE} are not built, or for other package versions; {_REMEDY}"
-    return ""
+    state = runners_state(ARCHITECTURE)
+    return "" if state == "built" else f"the native runners for {ARCHITECTURE} are {state}; {_REMEDY}"
 
 
 def _memory(adb: Adb, name: str) -> int:

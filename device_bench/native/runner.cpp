@@ -1,6 +1,5 @@
 #include "runner.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -12,12 +11,14 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "process.h"
+
 namespace phonefit {
 namespace {
 
 constexpr const char* kUsage =
     "--model FILE --result RESULT.json [--input FILE]... [--output FILE]... [--threads N] [--warmups N] "
-    "[--repeats N] [--seconds S] [--seed N] [--marks]";
+    "[--repeats N] [--seconds S] [--seed N] [--reference N] [--parent PID] [--marks]";
 
 // System calls that no kernel has: they change nothing, and a counting plugin sees them.
 constexpr long kMarks = 20000;
@@ -29,7 +30,8 @@ struct Options {
   std::string model, result;
   std::vector<std::string> inputs, outputs;
   int threads = 1;
-  long warmups = 5, repeats = 50;
+  long warmups = 5, repeats = 50, reference = 0;
+  long parent = 0;  // 0: whoever it is, it may end first
   double seconds = 0;
   uint64_t seed = 0;
   bool marks = false;
@@ -38,6 +40,8 @@ struct Options {
 struct Measured {
   int64_t load_ns = 0;
   std::vector<int64_t> warmup_ns, sample_ns;
+  std::vector<int64_t> reference_before_ns, reference_after_ns;
+  int64_t timed_from_ns = 0, timed_until_ns = 0;  // CLOCK_BOOTTIME
   long baseline_bytes = 0, peak_bytes = 0;
 };
 
@@ -86,6 +90,10 @@ Options parse(int count, char** arguments) {
       options.seconds = positive_number(option, value);
     else if (option == "--seed")
       options.seed = static_cast<uint64_t>(whole_number(option, value, 0));
+    else if (option == "--reference")
+      options.reference = whole_number(option, value, 0);
+    else if (option == "--parent")
+      options.parent = whole_number(option, value, 1);
     else
       throw Refused(option + " is unknown; usage: " + kUsage);
   }
@@ -93,32 +101,6 @@ Options parse(int count, char** arguments) {
   if (!options.outputs.empty() && options.warmups + options.repeats == 0)
     throw Refused("--output needs an inference: ask for at least one of --warmups or --repeats");
   return options;
-}
-
-int64_t now_ns() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return int64_t{time.tv_sec} * 1000000000 + time.tv_nsec;
-}
-
-// Largest resident memory of this process so far. ru_maxrss would be no alternative: it starts at the parent's peak.
-long peak_resident_bytes() {
-  FILE* status = std::fopen("/proc/self/status", "r");
-  if (!status) throw Failed("/proc/self/status cannot be read, so the peak memory is unknown");
-  char line[256];
-  long kibibytes = -1;
-  while (kibibytes < 0 && std::fgets(line, sizeof line, status)) std::sscanf(line, "VmHWM: %ld", &kibibytes);
-  std::fclose(status);
-  if (kibibytes < 0) throw Failed("/proc/self/status has no VmHWM, so the peak memory is unknown");
-  return kibibytes * 1024;
-}
-
-// Lets the peak begin anew at what is resident now, where the kernel allows it (man proc_pid_clear_refs).
-void restart_peak() {
-  const int file = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
-  if (file < 0) return;
-  if (write(file, "5", 1) != 1) std::fprintf(stderr, "warning: the peak memory includes the start of the runtime\n");
-  close(file);
 }
 
 Bytes read_file(const std::string& path) {
@@ -257,6 +239,13 @@ std::string to_json(const Options& options, const Runtime& runtime, const Measur
   append_numbers(json, measured.warmup_ns);
   json += ", \"sample_ns\": ";
   append_numbers(json, measured.sample_ns);
+  json += ", \"reference_before_ns\": ";
+  append_numbers(json, measured.reference_before_ns);
+  json += ", \"reference_after_ns\": ";
+  append_numbers(json, measured.reference_after_ns);
+  if (!measured.sample_ns.empty())
+    json += ", \"timed_from_ns\": " + std::to_string(measured.timed_from_ns) +
+            ", \"timed_until_ns\": " + std::to_string(measured.timed_until_ns);
   json += ", \"baseline_bytes\": " + std::to_string(measured.baseline_bytes);
   json += ", \"peak_bytes\": " + std::to_string(measured.peak_bytes) + ", \"inputs\": ";
   append_tensors(json, runtime.inputs());
@@ -297,11 +286,17 @@ void measure(const Options& options, Runtime& runtime) {
   // so that no sample waits for memory; of what is asked for, no more than any run reaches
   measured.warmup_ns.reserve(std::min(options.warmups, kReserved));
   measured.sample_ns.reserve(std::min(options.repeats, kReserved));
+  measured.reference_before_ns = reference_loops(options.reference);
+  // the clocks differ by the time that the device slept, which it does not while it measures
+  const int64_t boot_ahead = now_ns(CLOCK_BOOTTIME) - now_ns();
   mark(kBeforeFirst);
   for (long i = 0; i < options.warmups; ++i) measured.warmup_ns.push_back(sample());
-  const int64_t end = now_ns() + static_cast<int64_t>(options.seconds * 1e9);
+  const int64_t begin = now_ns(), end = begin + static_cast<int64_t>(options.seconds * 1e9);
   while (static_cast<long>(measured.sample_ns.size()) < options.repeats || (options.seconds > 0 && now_ns() < end))
     measured.sample_ns.push_back(sample());
+  measured.timed_from_ns = begin + boot_ahead;
+  measured.timed_until_ns = now_ns() + boot_ahead;
+  measured.reference_after_ns = reference_loops(options.reference);
 
   measured.peak_bytes = peak_resident_bytes();
   for (size_t i = 0; i < options.outputs.size(); ++i)
@@ -349,6 +344,7 @@ int run_main(int count, char** arguments, std::unique_ptr<Runtime> runtime) {
   int status = 0;
   try {
     const Options options = parse(count, arguments);
+    if (options.parent) end_with_parent(options.parent);
     require_file(options.model);
     measure(options, *runtime);
   } catch (const Refused& error) {

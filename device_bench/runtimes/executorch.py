@@ -17,7 +17,7 @@ import numpy as np
 
 from phonefit.device_bench.device import DeviceError
 from phonefit.device_bench.runtimes.detect import require
-from phonefit.device_bench.runtimes.runtime import Array
+from phonefit.device_bench.runtimes.runtime import Array, failed_run
 from phonefit.device_bench.runtimes.specs import with_layouts
 from phonefit.models.errors import FileFormatError
 from phonefit.models.spec import TensorSpec
@@ -58,6 +58,7 @@ class ExecutorchSession:
 
     def __init__(self, path: Path, program: Any, method: Any, name: str) -> None:
         meta = method.method_meta()
+        self._path = path
         self._program = program  # owns the memory that the method works in
         self._method = method
         self._from_numpy = sys.modules["torch"].from_numpy
@@ -69,7 +70,11 @@ class ExecutorchSession:
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """One inference; inputs are copied in and outputs cloned by the binding."""
         tensors = [self._from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        return [np.asarray(output) for output in self._method(tensors)]
+        try:
+            outputs = self._method(tensors)
+        except RuntimeError as error:
+            raise failed_run(self._path, "ExecuTorch", _explain(error)) from None
+        return [np.asarray(output) for output in outputs]
 
 
 # ExecuTorch has one thread pool a process, and a loaded XNNPACK model keeps a pointer to it: replacing the pool under a

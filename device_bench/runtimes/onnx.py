@@ -10,7 +10,7 @@ import numpy as np
 
 from phonefit.device_bench.device import DeviceError
 from phonefit.device_bench.runtimes.detect import require
-from phonefit.device_bench.runtimes.runtime import Array
+from phonefit.device_bench.runtimes.runtime import Array, failed_run
 from phonefit.device_bench.runtimes.specs import fixed_shape, with_layouts
 from phonefit.models.errors import FileFormatError
 from phonefit.models.spec import TensorSpec
@@ -32,6 +32,7 @@ class OnnxSession:
     outputs: tuple[TensorSpec, ...]
 
     def __init__(self, path: Path, session: Any) -> None:
+        self._path = path
         self._session = session
         self.inputs = with_layouts(
             path,
@@ -48,7 +49,12 @@ class OnnxSession:
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """One inference; ONNX Runtime reads the arrays in place and returns fresh ones."""
-        outputs = self._session.run(None, dict(zip(self._names, arrays, strict=True)))
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+        try:
+            outputs = self._session.run(None, dict(zip(self._names, arrays, strict=True)))
+        except (errors.Fail, errors.InvalidArgument, errors.NotImplemented, errors.RuntimeException) as error:
+            raise failed_run(self._path, "ONNX Runtime", str(error)) from None
         return [np.asarray(output) for output in outputs]
 
 

@@ -19,6 +19,7 @@ def run_samples(session: Session, inputs: NDArray[np.float32]) -> NDArray[np.flo
 
     Raises:
         DeviceError: the file does not take one picture of this size.
+        MeasurementError: the runtime gave up on one of them.
     """
     if len(session.inputs) != 1:
         raise DeviceError(f"the model takes {len(session.inputs)} inputs; a model of pictures takes one")

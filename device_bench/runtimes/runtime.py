@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from phonefit.device_bench.device import MeasurementError
 from phonefit.models.spec import TensorSpec
 
 Array = NDArray[Any]
@@ -25,6 +26,9 @@ class Session(Protocol):
 
         Returns:
             One array for each of `outputs`; copies that stay valid after the next call.
+
+        Raises:
+            MeasurementError: the runtime gave up on this input; see `failed_run`.
         """
         ...
 
@@ -52,6 +56,14 @@ class RuntimeModule(Protocol):
     def versions(self) -> Mapping[str, str]:
         """Package name -> version of what runs the model."""
         ...
+
+
+def failed_run(path: Path, runtime: str, reason: str) -> MeasurementError:
+    """The error for an inference that the runtime gave up."""
+    return MeasurementError(
+        f"{path}: {runtime} failed while running it: {reason}; the file may be damaged, made for another version of "
+        "the runtime, or not made for such inputs: convert it again, or try another input"
+    )
 
 
 def to_stored(values: Array, spec: TensorSpec) -> Array:

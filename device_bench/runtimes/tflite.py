@@ -9,7 +9,7 @@ import numpy as np
 
 from phonefit.device_bench.device import DeviceError
 from phonefit.device_bench.runtimes.detect import require
-from phonefit.device_bench.runtimes.runtime import Array
+from phonefit.device_bench.runtimes.runtime import Array, failed_run
 from phonefit.device_bench.runtimes.specs import fixed_shape, with_layouts
 from phonefit.models.errors import FileFormatError
 from phonefit.models.spec import TensorSpec
@@ -22,6 +22,7 @@ class TfliteSession:
     outputs: tuple[TensorSpec, ...]
 
     def __init__(self, path: Path, interpreter: Any) -> None:
+        self._path = path
         self._interpreter = interpreter
         details = interpreter.get_input_details()
         self.inputs = with_layouts(path, tuple(_spec(detail, detail["shape"]) for detail in details))
@@ -31,9 +32,12 @@ class TfliteSession:
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """One inference, copying inputs in and outputs out."""
-        for place, array in zip(self._input_places, arrays, strict=True):
-            self._interpreter.set_tensor(place, array)
-        self._interpreter.invoke()
+        try:
+            for place, array in zip(self._input_places, arrays, strict=True):
+                self._interpreter.set_tensor(place, array)
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise failed_run(self._path, "LiteRT", str(error)) from None
         return [self._interpreter.get_tensor(place) for place in self._output_places]
 
 

@@ -1,6 +1,7 @@
 """What a study learns from a trial: figures of its best file, and the budget as constraints."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,6 +81,10 @@ def _figure(file: FileResult, objective: Objective, quality_name: str) -> float:
             value = file.report.p90_milliseconds()
         elif objective == "bytes":
             value = float(file.artifact.bytes)
+        elif objective == "energy_uj":
+            value = file.report.energy_microjoules() or math.nan
+        elif objective == "instructions":
+            value = statistics.median(file.report.figures["instructions"].samples)
         else:
             value = file.report.peak_memory_bytes()
     except (KeyError, ValueError):

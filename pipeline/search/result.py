@@ -14,6 +14,8 @@ DIRECTIONS: Mapping[Objective, Direction] = {
     "latency_p90_ms": "minimize",
     "bytes": "minimize",
     "peak_memory": "minimize",
+    "instructions": "minimize",
+    "energy_uj": "minimize",
 }
 
 State = Literal["complete", "failed", "duplicate", "interrupted", "running"]

@@ -67,6 +67,10 @@ def _cost(trial: SearchTrial, objective: Objective) -> float:
 def _figure(objective: Objective, value: float) -> str:
     if objective == "quality":
         return f"{value:.2%}"
+    if objective == "energy_uj":
+        return f"{value:.0f} uJ"
+    if objective == "instructions":
+        return f"{value / 1e6:.2f} M"
     return f"{value:.2f} ms" if objective == "latency_p90_ms" else f"{value / 1e6:.2f} MB"
 
 

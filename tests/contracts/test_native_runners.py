@@ -1,8 +1,9 @@
 """What every native runner promises: the outputs of the Python runtime, and one command line and result for all."""
 
+import os
 import shutil
 import subprocess
-import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,8 @@ from phonefit.device_bench.native_runner import (
 )
 from phonefit.device_bench.runtimes import RUNTIMES, runtime_module
 from tests.foreign_models import (
-    SUFFIX,
     WIDE_BYTES,
-    onnx_bytes,
+    lookup_model,
     quantised_tflite,
     small_input,
     small_model,
@@ -135,6 +135,33 @@ def test_a_constant_of_32_mebibytes_shows_in_the_peak(runner, runtime, tmp_path)
     assert WIDE_BYTES * 0.9 < peaks[1] - peaks[0] < WIDE_BYTES * 3.5
 
 
+def test_the_reference_loop_is_timed_as_often_as_asked_before_and_after(runner, runtime, tmp_path):
+    model = small_model(tmp_path, runtime)
+    job = Job(model=model, runtime=runtime, warmups=1, repeats=3)
+    line = command(runner, job, model=str(model), result="result", reference=4, parent=os.getpid())
+    assert call(line, tmp_path).returncode == 0
+    result = parse_result((tmp_path / "result").read_text())
+    assert (len(result.reference_before_ns), len(result.reference_after_ns)) == (4, 4)
+    assert min(*result.reference_before_ns, *result.reference_after_ns) > 0
+    without, _ = run(runner, model, tmp_path)
+    assert without.reference_before_ns == without.reference_after_ns == ()
+
+
+def test_it_tells_when_since_the_device_booted_the_inferences_were_timed(runner, runtime, tmp_path):
+    begin = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    result, _ = run(runner, small_model(tmp_path, runtime), tmp_path, warmups=2, repeats=5)
+    end = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    assert begin < result.timed_from_ns < result.timed_until_ns < end
+    assert result.timed_until_ns - result.timed_from_ns >= sum(result.sample_ns)
+
+
+def test_a_runner_whose_starter_has_ended_does_not_measure(runner, runtime, tmp_path):
+    line = [str(runner), "--model", str(small_model(tmp_path, runtime)), "--result", "result", "--parent", "1"]
+    done = call(line, tmp_path)
+    assert done.returncode == 3 and "process 1, which started it, has ended" in done.stderr
+    assert not (tmp_path / "result").exists()
+
+
 def test_inputs_from_a_seed_are_the_same_each_time_and_those_of_another_differ(runner, runtime, tmp_path):
     model = small_model(tmp_path, runtime)
     (_, (first,)), (_, (again,)), (_, (other,)) = (run(runner, model, tmp_path, seed=seed) for seed in (5, 5, 6))
@@ -219,58 +246,3 @@ def test_a_folder_runs_wherever_it_is_copied_to(tmp_path):
     program = RunnerFolder(copy).runner("tflite")
     found = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
     assert f"{copy.resolve()}/bin/../lib/libLiteRt.so" in found
-
-
-def lookup_model(folder, runtime):
-    """A row of a table plus an offset, and twice that: an integer input, a float input, two outputs."""
-    path = folder / f"lookup{SUFFIX[runtime]}"
-    path.write_bytes(_LOOKUP[runtime]())
-    return path
-
-
-def _lookup_network():
-    import torch
-
-    class Lookup(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.table = torch.nn.Parameter(torch.arange(8, dtype=torch.float32).reshape(4, 2))
-
-        def forward(self, place, offset):
-            row = torch.nn.functional.embedding(place, self.table) + offset
-            return row, row * 2
-
-    return Lookup().eval(), (torch.tensor([1]), torch.zeros(1, 2))
-
-
-def _lookup_executorch():
-    import torch
-    from executorch.exir import to_edge_transform_and_lower
-
-    network, example = _lookup_network()
-    return to_edge_transform_and_lower(torch.export.export(network, example)).to_executorch().buffer
-
-
-def _lookup_tflite():
-    import litert_torch
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        litert_torch.convert(*_lookup_network()).export(str(path))
-        return path.read_bytes()
-
-
-def _lookup_onnx():
-    from onnx import helper, numpy_helper
-
-    nodes = [
-        helper.make_node("Gather", ["table", "place"], ["taken"], axis=0),
-        helper.make_node("Add", ["taken", "offset"], ["row"]),
-        helper.make_node("Add", ["row", "row"], ["twice"]),
-    ]
-    table = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "table")
-    inputs = {"place": ("INT64", [1]), "offset": ("FLOAT", [1, 2])}
-    return onnx_bytes(nodes, inputs, {"row": ("FLOAT", [1, 2]), "twice": ("FLOAT", [1, 2])}, [table])
-
-
-_LOOKUP = {"executorch": _lookup_executorch, "tflite": _lookup_tflite, "onnx": _lookup_onnx}

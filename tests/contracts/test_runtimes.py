@@ -7,12 +7,20 @@ import sys
 import numpy as np
 import pytest
 
+from phonefit.device_bench.device import MeasurementError
 from phonefit.device_bench.runtimes import RUNTIMES, runtime_module
 from phonefit.device_bench.runtimes.detect import runtime_of
 from phonefit.device_bench.runtimes.runtime import to_real, to_stored
 from phonefit.models.artifact import SUFFIXES
 from phonefit.models.errors import FileFormatError, PhonefitError, UnknownNameError
-from tests.foreign_models import SMALL_SHAPE, quantised_tflite, small_input, small_model, small_network
+from tests.foreign_models import (
+    SMALL_SHAPE,
+    lookup_model,
+    quantised_tflite,
+    small_input,
+    small_model,
+    small_network,
+)
 
 
 @pytest.fixture(params=sorted(RUNTIMES))
@@ -44,6 +52,15 @@ def test_an_output_stays_valid_after_the_next_run(runtime, tmp_path):
     kept = first.copy()
     session.run([small_input(1)])
     np.testing.assert_array_equal(first, kept)
+
+
+def test_an_inference_that_the_runtime_gives_up_is_a_failed_measurement(runtime, tmp_path):
+    model = lookup_model(tmp_path, runtime)
+    session = runtime_module(runtime).load(model, threads=1)
+    outside = [np.full(spec.shape, 99, spec.dtype) for spec in session.inputs]
+    with pytest.raises(MeasurementError, match=rf"lookup\{SUFFIXES[runtime]}: .* failed while running it: ") as caught:
+        session.run(outside)
+    assert caught.value.exit_code == 3
 
 
 def test_two_threads_give_the_same_output_as_one(runtime, tmp_path):

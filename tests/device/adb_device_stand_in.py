@@ -27,6 +27,10 @@ _STDOUT, _STDERR, _EXIT = 1, 2, 3
 # Larger than any process id that Linux gives out: a kill that is aimed at it meets nobody.
 _NO_PROCESS = 9_999_999
 WORK = "/data/local/tmp"
+# Folders of the device that lie below the folder of the test, also for what runs in this machine's `sh`.
+_MAPPED = (WORK, "/sys/class/power_supply", "/data/misc/perfetto-traces")
+# Programs put there are found by what runs in this machine's `sh`.
+PROGRAMS = "/system/bin"
 _ANDROIDS_OWN = ("getprop", "dumpsys", "cmd", "svc", "settings", "am", "input", "wm", "logcat")
 _PREFIX = "echo $$; exec "
 
@@ -270,13 +274,16 @@ class _Stream:
             if device.truncate is None or device.truncate not in bare:
                 self._packet(_EXIT, bytes((code,)))
             return
-        here = line.replace(WORK, str(device.local(WORK)))
+        here = line
+        for folder in _MAPPED:
+            here = here.replace(folder, str(device.local(folder)))
         process = self._process = subprocess.Popen(
             ["sh", "-c", here],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            env={**os.environ, "PATH": f"{device.local(PROGRAMS)}:{os.environ['PATH']}"},
         )
         pumps = [
             threading.Thread(target=self._pump, args=(kind, pipe, bare), daemon=True)
@@ -297,7 +304,8 @@ class _Stream:
 
     def _tell(self, kind: int, data: bytes, command: str) -> None:
         device = self.connection.device
-        data = data.replace(str(device.local(WORK)).encode(), WORK.encode())
+        for folder in _MAPPED:
+            data = data.replace(str(device.local(folder)).encode(), folder.encode())
         if device.truncate is not None and device.truncate in command:
             data = data[: len(data) // 2]
         self._packet(kind, data)

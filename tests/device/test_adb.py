@@ -1,15 +1,22 @@
 """The real adb client against the stand-in: commands, copies, and a whole measurement on a phone that behaves."""
 
+import functools
+import json
 import os
+import re
+import shutil
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from phonefit.device_bench.adb_errors import AdbCommandError
 from phonefit.device_bench.android import AndroidDevice, attached, runner_architecture
 from phonefit.device_bench.bench import bench
 from phonefit.device_bench.device import DeviceError
+from phonefit.device_bench.native_runner import STAMP, Built, inputs_digest, runner_for
 from phonefit.device_bench.shell_device import FOLDER
+from phonefit.pipeline.cli import app
 from tests.device.adb_device_stand_in import WORK, AdbDeviceStandIn
 from tests.device.adb_fixtures import attached_stand_in
 from tests.device.phone_case import become_phone, runner_folder, small_job, transcript
@@ -263,6 +270,62 @@ def test_the_list_of_devices_says_which_can_be_trusted_and_why_not(private_adb, 
     unauthorised = found[shy.serial]
     assert (unauthorised.state, unauthorised.info, unauthorised.trusted) == ("unauthorized", None, False)
     assert "Allow USB debugging" in unauthorised.remarks
+
+
+def listed(private_adb, monkeypatch, *options):
+    """What `phonefit devices` prints."""
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(private_adb.port))
+    monkeypatch.setenv("COLUMNS", "160")
+    result = CliRunner().invoke(app, ["devices", *options])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_devices_command_shows_what_a_phone_is_and_whether_it_can_be_trusted(
+    private_adb, stand_in, tmp_path, monkeypatch
+):
+    become_phone(stand_in)
+    with attached_stand_in(private_adb, tmp_path / "hot") as hot:
+        become_phone(hot, version=11)
+        hot.replies["dumpsys thermalservice"] = transcript("thermal_13")
+        text = listed(private_adb, monkeypatch)
+        lines = {line["name"]: line for line in json.loads(listed(private_adb, monkeypatch, "--json"))}
+    pixel, warm = (next(line for line in text.splitlines() if f"adb:{one.serial} " in line) for one in (stand_in, hot))
+    cells = ("device", "yes", "Google Pixel 8 (Google Tensor G3)", "9", "7.3 GiB", "Android 15")
+    assert [cell.strip() for cell in re.split(r"\s{2,}", pixel.strip())] == [f"adb:{stand_in.serial}", *cells]
+    assert "  no " in warm and "samsung SM-A515F (exynos9611)" in warm and "Android 11" in warm
+    assert f"adb:{hot.serial}: " in text and "throttling" in text
+    found = lines[f"adb:{stand_in.serial}"]
+    assert (found["state"], found["trusted"], found["remarks"]) == ("device", True, "")
+    assert found["info"]["details"]["soc"] == "Google Tensor G3" and found["info"]["ram_bytes"] == 7682364 * 1024
+    assert not lines[f"adb:{hot.serial}"]["trusted"]
+
+
+def test_a_runner_that_was_built_for_android_is_used_and_no_other(private_adb, stand_in, tmp_path):
+    become_phone(stand_in)
+    program = runner_folder(tmp_path / "native")
+    folder = program.parents[1]
+    other = tmp_path / "native" / "arm64-v8a"
+    shutil.copytree(folder, other)
+    find = functools.partial(runner_for, root=tmp_path / "native")
+    device = AndroidDevice(stand_in.serial, server=private_adb, state=tmp_path / "state", find_runner=find)
+    try:
+        device.prepare()
+        assert runner_architecture(device.info()) == "android-arm64-v8a"
+        Built(inputs=inputs_digest(), files={}).save(other / STAMP)  # that of a plain Linux
+        with pytest.raises(DeviceError, match=r"no native onnx runner for Google Pixel 8 .*arm64-v8a, Android 15"):
+            device.run(small_job(tmp_path))
+        Built(inputs="of an earlier version", files={}).save(folder / STAMP)
+        with pytest.raises(DeviceError, match="no native onnx runner"):
+            device.run(small_job(tmp_path))
+        assert stand_in.pushes == []
+        Built(inputs=inputs_digest(), files={}).save(folder / STAMP)
+        assert len(device.run(small_job(tmp_path)).sample_nanoseconds) == 12
+    finally:
+        device.cleanup()
+    programs = [path for path in stand_in.pushes if path.startswith(f"{FOLDER}/")]
+    assert f"{FOLDER}/android-arm64-v8a/bin/phonefit_onnx" in programs
+    assert stand_in.files() == []
 
 
 def test_a_plain_linux_behind_adb_needs_no_android(private_adb, stand_in, tmp_path):

@@ -318,22 +318,98 @@ def test_after_a_kill_the_next_process_cleans_up_first(start_process, open_devic
     assert list((tmp_path / "state").glob("*.json")) == []
 
 
-@pytest.mark.parametrize("moment", ["sha256sum", "chmod", "svc power stayon", "cat /data/local/tmp/phonefit/result"])
-def test_ctrl_c_at_any_other_moment(open_device, stand_in, tmp_path, moment, monkeypatch):
+class Interrupting:
+    """Counts what a session asks of the device, and presses Ctrl-C just before or just after one of these steps."""
+
+    def __init__(self, adb, step=None, when="before"):
+        self.step, self.when, self.steps = step, when, []
+        for name in ("shell", "_copy"):
+            setattr(adb, name, self._counted(getattr(adb, name)))
+
+    def _counted(self, real):
+        def counted(command, *arguments, **options):
+            self.steps.append(" ".join(command))
+            now = len(self.steps) - 1 == self.step
+            if now and self.when == "before":
+                raise KeyboardInterrupt
+            result = real(command, *arguments, **options)
+            if now:
+                raise KeyboardInterrupt
+            return result
+
+        return counted
+
+
+def session(device, job):
+    """What `bench` does with a device."""
+    try:
+        device.prepare()
+        return device.run(job)
+    finally:
+        device.cleanup()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ctrl_c_at_any_moment(open_device, stand_in, tmp_path, when):
+    job = small_job(tmp_path)
     device = open_device()
-    real = device._open().shell
+    undisturbed = Interrupting(device._open())
+    session(device, job)
+    before_cleanup = next(place for place, line in enumerate(undisturbed.steps) if line.startswith(("rm -f", "rmdir")))
+    assert any(" push " in line for line in undisturbed.steps[:before_cleanup])
+    kinds = [line.partition("phonefit")[0] for line in undisturbed.steps]
+    for step in (kinds.index(kind) for kind in dict.fromkeys(kinds)):  # the first of each kind of step
+        device = open_device()
+        interrupting = Interrupting(device._open(), step, when)
+        with pytest.raises(KeyboardInterrupt):
+            session(device, job)
+        assert len(interrupting.steps) > step
+        if step < before_cleanup:
+            assert (stand_in.files(), stand_in.settings) == ([], {}), undisturbed.steps[step]
+    # where the cleaning up itself was interrupted, the next session finishes it
+    assert len(session(open_device(), job).sample_nanoseconds) == 12
+    assert stand_in.files() == [] and stand_in.settings == {}
 
-    def interrupted(command, **options):
-        if " ".join(command).startswith(moment):
-            monkeypatch.undo()
-            raise KeyboardInterrupt
-        return real(command, **options)
 
-    monkeypatch.setattr(device._open(), "shell", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        try:
-            device.prepare()
-            device.run(small_job(tmp_path))
-        finally:
-            device.cleanup()
+def test_a_restart_in_the_middle_of_a_push_is_told_from_a_pulled_cable(open_device, stand_in, tmp_path, monkeypatch):
+    job = small_job(tmp_path)
+    job.model.write_bytes(os.urandom(2_000_000))
+    device = open_device()
+    device.prepare()
+    stand_in.drop_push_after = 1_000_000
+    stand_in.boots += 1  # what it will say once it is back
+    with pytest.raises(ConnectionLostError, match=r"restarted during the measurement.*let it rest"):
+        device.run(job)
+    device.cleanup()
+    assert stand_in.files() == [] and stand_in.settings == {}
+
+
+def test_a_phone_that_is_full_before_the_runner_is_there(open_device, stand_in, tmp_path):
+    stand_in.free_bytes = 1024
+    device = open_device()
+    device.prepare()
+    with pytest.raises(AdbCommandError, match=r"No space left on device.*free at least"):
+        device.run(small_job(tmp_path))
+    device.cleanup()
+    assert stand_in.files() == []
+
+
+def test_unauthorised_in_the_middle_of_a_session(open_device, private_adb, stand_in, stand_in_adb, tmp_path):
+    """As after "revoke USB debugging authorisations" on the phone."""
+    device = open_device()
+    device.prepare()
+    device._shell._return_seconds = 0.5
+    stand_in.authorised = False
+    stand_in.unplug()
+    wait_for(lambda: stand_in_adb.state() != "device")
+    private_adb.disconnect(stand_in.serial)
+    with pytest.raises(DeviceError):
+        private_adb.connect(stand_in.serial)
+    with pytest.raises(DeviceError, match=r"is unauthorized .*unlock the phone"):
+        device.run(small_job(tmp_path))
+    device.cleanup()
+    stand_in.authorised = True
+    private_adb.disconnect(stand_in.serial)
+    private_adb.connect(stand_in.serial)
+    assert len(open_and_run(open_device, small_job(tmp_path)).sample_nanoseconds) == 12
     assert stand_in.files() == [] and stand_in.settings == {}

@@ -1,4 +1,4 @@
-"""The README stays true: its commands, targets, recipes, Python names and folders exist."""
+"""The README and docs/ stay true: their commands, targets, recipes, Python names, folders and links exist."""
 
 import ast
 import re
@@ -15,10 +15,19 @@ from phonefit.pipeline.recipe_file import shipped_recipes
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
-SHELL = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines() if line.strip()]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("phonefit ")])
+def shell_lines(page: Path) -> list[str]:
+    """Lines of the page's blocks of commands; a backslash at a line's end joins it with the next."""
+    text = "".join(re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+SHELL = [pytest.param(line, id=f"{page.name}: {line}") for page in PAGES for line in shell_lines(page)]
+
+
+@pytest.mark.parametrize("line", [case for case in SHELL if case.values[0].startswith("phonefit ")])
 def test_commands_parse(line):
     words = shlex.split(line.split(">")[0], comments=True)[1:]
     command = get_command(app)
@@ -27,10 +36,16 @@ def test_commands_parse(line):
     command.make_context("phonefit", words)
 
 
-@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("make ")])
+@pytest.mark.parametrize("line", [case for case in SHELL if case.values[0].startswith("make ")])
 def test_make_targets_exist(line):
     target = line.split()[1]
     assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
 
 
 def test_commands_in_the_table_exist():

@@ -1,11 +1,15 @@
 """How `bench` goes on with what a device returns."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from phonefit.device_bench.bench import bench
-from phonefit.device_bench.device import DeviceError, DeviceInfo, MeasurementError, RawRun
+from phonefit.device_bench.device import DeviceError, DeviceInfo, EnergyEstimate, MeasurementError, RawRun
 from phonefit.device_bench.devices import DEVICES, DeviceKind, list_devices, open_device
 from phonefit.models.errors import FileFormatError, UnknownNameError
+from phonefit.pipeline.tables import report_table
 from tests.foreign_models import small_model
 
 INFO = DeviceInfo(kind="host", name="bench", architecture="x", cores=2, ram_bytes=1, operating_system="none")
@@ -80,6 +84,26 @@ def test_figures_keep_their_unit_source_and_reason(model):
     assert figures["energy"].source == "unavailable" and figures["energy"].note
 
 
+def test_reference_loops_are_kept_so_that_a_report_can_be_judged_again(model):
+    run = run_of(*STEADY).model_copy(update={"reference_before_nanoseconds": (5,), "reference_after_nanoseconds": (6,)})
+    figures = bench(model, device=PlayedDevice(run, run), attempts=1).figures
+    assert (figures["reference_before"].samples, figures["reference_after"].samples) == ((5,), (6,))
+    assert figures["reference_before"].unit == "ns"
+    assert "reference_before" not in bench(model, device=PlayedDevice(run_of(*STEADY))).figures
+
+
+def test_one_that_stays_untrusted_is_handed_back_as_such_and_the_table_says_so(model):
+    device = PlayedDevice(*[run_of(*UNSTEADY)] * 5)
+    report = bench(model, device=device, attempts=3)
+    assert device.calls == ["run"] * 3 and not report.trusted
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(report_table(report))
+    text = console.export_text()
+    assert "not to be trusted, after 3 attempts:" in text
+    assert "? the latency varies by 51%" in text and "end other programs" in text
+    assert "stable" not in text
+
+
 def test_a_failed_repeat_does_not_lose_the_first_result(model):
     device = PlayedDevice(run_of(*UNSTEADY), MeasurementError("killed by SIGSEGV"))
     report = bench(model, device=device, attempts=2)
@@ -125,3 +149,18 @@ def test_the_time_out_leaves_room_for_the_wanted_duration(model):
     device = PlayedDevice(run_of(*STEADY))
     bench(model, device=device, duration_seconds=900)
     assert device.timeouts[0] > 900
+
+
+def test_energy_is_the_devices_or_says_why_there_is_none(model):
+    estimate = EnergyEstimate(
+        source="gauge", microjoules=1500, uncertainty_microjoules=20, note="gauge: 100 inferences"
+    )
+    measured = run_of(*STEADY).model_copy(update={"energy": {"energy": estimate, "energy_last_minute": estimate}})
+    figures = bench(model, device=PlayedDevice(measured), energy=True).figures
+    assert figures["energy_last_minute"] == figures["energy"]
+    energy = figures["energy"]
+    assert (energy.source, energy.method, energy.samples, energy.uncertainty) == ("measured", "gauge", (1500,), 20)
+    charging = run_of(*STEADY).model_copy(update={"energy_note": "USB power is connected"})
+    report = bench(model, device=PlayedDevice(charging), energy=True)
+    assert report.settings["energy"] is True and report.energy_microjoules() is None
+    assert (report.figures["energy"].source, report.figures["energy"].note) == ("unavailable", "USB power is connected")

@@ -87,7 +87,7 @@ def test_a_report_says_what_is_counted_and_what_is_modelled(job, tmp_path):
     assert sources["instructions"] == sources["load_instructions"] == ("counted", "instructions")
     assert sources["written_bytes"] == sources["peak_memory"] == ("counted", "bytes")
     assert sources["l2_misses"] == ("counted", "misses")
-    assert sources["energy"][0] == "unavailable"
+    assert sources["energy"] == ("modelled", "uJ") and "DRAM only" in report.figures["energy"].note
     report.save(tmp_path / "report.json")
     assert Report.load(tmp_path / "report.json") == report
 
@@ -105,7 +105,25 @@ def test_an_estimate_is_never_compared_with_a_measurement(job):
 
 
 def test_two_counted_files_are_compared(job):
-    assert compare(counted_report(job), counted_report(job)).median_ratio == 1.0
+    comparison = compare(counted_report(job), counted_report(job).model_copy(update={"runtime": "executorch"}))
+    assert comparison.median_ratio == 1.0
+    rows = {row.name: row.first for row in comparison.rows}
+    assert rows["instructions"] == "0.007 M"
+    assert rows["bytes read"] == "0.012 MB"
+    assert rows["L2 misses"] == "0.015 k"
+
+
+def test_a_count_that_one_of_two_reports_lacks_has_no_row(job):
+    counted = counted_report(job)
+    figures = {name: figure for name, figure in counted.figures.items() if name != "l2_misses"}
+    names = [row.name for row in compare(counted, counted.model_copy(update={"figures": figures})).rows]
+    assert "instructions" in names and "L2 misses" not in names
+
+
+def test_notes_of_modelled_times_say_what_they_are_made_from(job):
+    report = counted_report(job)
+    for name in ("latency", "load"):
+        assert "from instructions and cache misses with coefficients published for" in report.figures[name].note
 
 
 @pytest.mark.parametrize(

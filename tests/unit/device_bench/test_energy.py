@@ -18,7 +18,7 @@ from phonefit.device_bench.energy import (
     refuse_charging,
     unavailable,
 )
-from phonefit.device_bench.power_parsers import parse_battery, parse_power_supply
+from phonefit.device_bench.power_parsers import parse_battery, parse_power_supply, parse_supplies
 from phonefit.device_bench.rails import rail_names, rail_samples
 
 
@@ -146,7 +146,8 @@ def test_the_drain_in_words_a_person_understands():
     # 4000 mAh x 3.85 V = 55,440 J: 1,000 inferences of 55.44 mJ are 0.1 %
     assert drain_percent(55_440, 4_000_000) == pytest.approx(0.1)
     estimate = per_inference(spent(10, 65.44e6, 500_000), spent(10, 10e6), 1000)
-    assert drain_sentence(estimate, 4_000_000) == "1,000 inferences take 0.1 ± 0.0018 % of the 4,000 mAh battery"
+    shown = drain_sentence(estimate.microjoules, estimate.uncertainty_microjoules, 4_000_000)
+    assert shown == "1,000 inferences take 0.1 ± 0.0018 % of the 4,000 mAh battery"
     with pytest.raises(EnergyUnavailableError, match="capacity is not known"):
         drain_percent(1, 0)
 
@@ -156,7 +157,7 @@ def test_a_model_is_never_shown_as_a_measurement():
     assert estimate.microjoules == pytest.approx(1400)
     shown = figure(estimate)
     assert shown.source == "modelled" and "±" not in shown.note
-    assert "(modelled)" in drain_sentence(estimate, 4_000_000)
+    assert "(modelled)" in drain_sentence(estimate.microjoules, None, 4_000_000, modelled=True)
     with pytest.raises(EnergyUnavailableError, match="no cost for dram_bytes"):
         modelled({"dram_bytes": 1}, {}, "a table")
 
@@ -196,3 +197,24 @@ def test_power_rails_are_read_from_a_trace(trace):
 def test_a_file_without_power_rails(trace, content, reason):
     with pytest.raises(EnergyUnavailableError, match=reason):
         rail_samples(content)
+
+
+def test_without_a_battery_service_the_kernel_must_say_that_it_discharges():
+    supplies = parse_supplies(
+        "supply /sys/class/power_supply/usb\ntype USB\n"
+        "supply /sys/class/power_supply/bms\ntype Battery\nstatus Discharging\ncurrent_now -350000\n"
+    )
+    usb, battery = supplies
+    assert (usb.kind, usb.current_raw, battery.current_raw, battery.microvolts) == ("USB", None, -350_000, None)
+    refuse_charging(None, battery)
+    for unclear in (None, usb):
+        with pytest.raises(EnergyUnavailableError, match="not discharging"):
+            refuse_charging(None, unclear)
+
+
+def test_figures_compare_only_with_their_like():
+    gauge_figure = figure(per_inference(spent(10, 20e6, source="gauge"), spent(10, 1e6, source="gauge"), 10))
+    rail_figure = figure(per_inference(spent(10, 20e6), spent(10, 1e6), 10))
+    model = figure(modelled({"a": 1}, {"a": 1}, "x"))
+    assert gauge_figure.like(gauge_figure) and not gauge_figure.like(rail_figure) and not model.like(rail_figure)
+    assert not unavailable("x").like(unavailable("x"))

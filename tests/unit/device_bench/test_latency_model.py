@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from phonefit.device_bench.device import DeviceError, DeviceInfo
-from phonefit.device_bench.emulator.latency_model import TERMS, Core, core_named, cores, fit
+from phonefit.device_bench.emulator.fit import fit
+from phonefit.device_bench.emulator.latency_model import TERMS, Core, core_named, cores
 from phonefit.device_bench.report import Figure, Report
 from phonefit.models.errors import UnknownNameError
 

@@ -48,6 +48,8 @@ def test_the_command_line_carries_the_whole_job(job):
         "bin/run --model m --result r --input a --input b --output c --threads 2 --warmups 1 --repeats 3 "
         "--seconds 1.5 --seed 7 --marks"
     )
+    line = command("bin/run", job, model="m", result="r", reference=5, parent=321)
+    assert " ".join(line).endswith("--seed 7 --reference 5 --parent 0000000321")
 
 
 def test_a_result_becomes_a_run():
@@ -55,6 +57,14 @@ def test_a_result_becomes_a_run():
     assert (run.load_nanoseconds, run.warmup_nanoseconds, run.sample_nanoseconds) == (5, (4,), (2, 3))
     assert (run.baseline_bytes, run.peak_bytes) == (100, 300)
     assert run.versions == {"ai-edge-litert": "2.3.0"}
+    assert run.reference_before_nanoseconds == () and run.timed_from_seconds is None
+
+
+def test_reference_loops_and_place_in_time_become_those_of_the_run():
+    more = {"reference_before_ns": [7], "reference_after_ns": [8], "timed_from_ns": 1_500_000_000, "timed_until_ns": 2}
+    run = raw_run(parse_result(json.dumps({**RESULT, **more})))
+    assert (run.reference_before_nanoseconds, run.reference_after_nanoseconds) == ((7,), (8,))
+    assert (run.timed_from_seconds, run.timed_until_seconds) == (1.5, 2e-9)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,16 @@ def run_of(samples, warmups=(1_000_000,), **conditions):
     )
 
 
+def beside(before, after):
+    """A steady run between these reference loops, in ms."""
+    times = {"before": before, "after": after}
+    return run_of(steady()).model_copy(
+        update={
+            f"reference_{name}_nanoseconds": tuple(int(1e6 * each) for each in side) for name, side in times.items()
+        }
+    )
+
+
 def steady(count=50, milliseconds=1.0, variation=0.02):
     return np.random.default_rng(0).normal(milliseconds, milliseconds * variation, count) * 1e6
 
@@ -55,6 +65,9 @@ def test_identical_samples_are_trusted():
             run_of(np.random.default_rng(0).permutation([*steady(30), *steady(30, 1.15)])),
             "two levels, 1.00 and 1.15 ms",
         ),
+        (beside([5.0, 5.0, 5.1, 5.0, 5.0], [6.0, 6.0, 6.1, 6.0, 6.0]), "20% longer after the measurement"),
+        (beside([5.0, 9.0, 5.1, 9.5, 5.0], [5.0, 5.0, 5.1, 5.0, 5.0]), "80% longer than at its fastest"),
+        (beside([5.0, 5.0, 5.1, 5.0, 5.0], [5.0, 9.0, 5.1, 9.5, 5.0]), "80% longer than at its fastest"),
     ],
 )
 def test_each_trouble_is_named_with_a_remedy(run, reason):
@@ -67,6 +80,24 @@ def test_each_trouble_is_named_with_a_remedy(run, reason):
 
 def test_a_load_average_of_work_that_has_ended_is_no_reason():
     assert check(run_of(steady(), cores=2, load_average_1m=1.9, busy_cores=0.1)) == ()
+
+
+def test_work_that_began_during_the_measurement_is_seen_at_its_end():
+    run = run_of(steady(), cores=2, busy_cores=0.1).model_copy(update={"conditions_after": {"busy_cores": 1.2}})
+    assert reasons(run) == ["other work kept 1.2 of 2 cores busy after the end"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([5.0, 5.1, 4.9, 5.0, 5.0], [5.1, 5.0, 5.2, 5.1, 5.1]),
+        ([5.0, 5.1, 9.9, 5.0, 5.0], [5.0, 5.0, 5.2, 9.1, 5.1]),  # one interrupted loop on each side
+        ([6.0, 6.0, 6.1, 6.0, 6.0], [5.0, 5.0, 5.1, 5.0, 5.0]),  # a clock that rose at first
+        ([], []),
+    ],
+)
+def test_reference_loops_that_hardly_change_are_no_reason(before, after):
+    assert check(beside(before, after)) == ()
 
 
 def test_one_interrupted_sample_in_many_is_no_reason():

@@ -1,15 +1,18 @@
 """The budget: what is missed, by how much, and which file is the best."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from phonefit.device_bench.device import DeviceInfo
+from phonefit.device_bench.device import DeviceInfo, MeasurementError
 from phonefit.device_bench.report import Figure, Report
 from phonefit.models.artifact import Artifact
 from phonefit.pipeline.budget import (
     Figures,
     best_file,
+    describe,
+    figures_of,
     margins,
     memory_limit,
     nothing_fits,
@@ -127,3 +130,29 @@ def test_sizes_in_words():
     assert parse_bytes("24MB") == 24_000_000
     with pytest.raises(RecipeError, match="'lots' is not a size"):
         parse_bytes("lots")
+
+
+def test_energy_is_a_limit_that_says_whether_it_is_modelled():
+    budget = BudgetConfig(energy_uj=1000)
+    modelled = replace(FIGURES, energy=1500.0, energy_source="modelled")
+    (missed,) = violations(modelled, budget)
+    assert missed.limit_name == "energy_uj" and missed.excess == pytest.approx(0.5)
+    assert "1,500 uJ (modelled), limit 1,000 uJ (modelled)" in describe(missed)
+    assert violations(replace(FIGURES, energy=900.0, energy_source="measured"), budget) == ()
+
+
+def test_an_energy_limit_without_a_figure_is_neither_met_nor_missed():
+    charging = replace(FIGURES, energy_source="USB power is connected")
+    with pytest.raises(MeasurementError, match=r"budget.energy_uj = 1000 cannot be checked: USB power is connected"):
+        violations(charging, BudgetConfig(energy_uj=1000))
+    assert violations(charging, BudgetConfig()) == ()
+    assert margins(replace(charging, out_of_memory=True, latency_p90=math.inf), BudgetConfig(energy_uj=1000)) == {}
+
+
+def test_the_energy_of_a_file_is_that_of_its_report():
+    file = file_result(0.9, 1)
+    energy = Figure(unit="uJ", source="modelled", samples=(42.0,), method="modelled")
+    peak = Figure(unit="bytes", source="measured", samples=(1.0,))
+    figures = {**file.report.figures, "peak_memory": peak, "energy": energy}
+    file = file.model_copy(update={"report": file.report.model_copy(update={"figures": figures})})
+    assert (figures_of(file).energy, figures_of(file).energy_source) == (42.0, "modelled")

@@ -56,9 +56,10 @@ class Artifact(Record):
 
     Attributes:
         file: name of the file, in the same folder as this description.
-        precision: "fp32" or "int8".
+        precision: "fp32" or that of its quantisation, as in PRECISIONS of models/quantisation.py.
         sections: bytes by section, as far as the converter knows them.
         inputs: in the order in which the runtime takes them.
+        notes: what a person should know about this file: layers that compute in float against the rule, and why.
     """
 
     schema_number: int = 1
@@ -77,6 +78,7 @@ class Artifact(Record):
     delegation: Delegation | None = None
     tools: Mapping[str, str] = {}
     lineage: tuple[Lineage, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_artifact(path: Path) -> tuple[Artifact, Path]:

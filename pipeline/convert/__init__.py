@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from phonefit.models.artifact import SUFFIXES, Artifact, Runtime
+from phonefit.models.quantisation import precision_of
 from phonefit.pipeline.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ CONVERTERS: dict[Runtime, str] = {
 # Packages whose version shapes a converted file.
 TOOLS: dict[Runtime, tuple[str, ...]] = {
     "executorch": ("torch", "torchao", "executorch"),
-    "tflite": ("torch", "torchao", "litert-torch", "litert-converter", "ai-edge-litert"),
+    "tflite": ("torch", "torchao", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer"),
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
 }
 
@@ -46,7 +47,7 @@ def converter(runtime: str) -> Convert:
 
 def file_format(checkpoint: "Checkpoint", runtime: Runtime) -> str:
     """What messages call the file that is made of a checkpoint, for example ".pte int8"."""
-    return f"{SUFFIXES[runtime]} {'fp32' if checkpoint.info.quantisation is None else 'int8'}"
+    return f"{SUFFIXES[runtime]} {precision_of(checkpoint.info.quantisation)}"
 
 
 def tools(runtime: Runtime) -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from phonefit.device_bench.runtimes import runtime_module
 from phonefit.models.artifact import Artifact, Lineage, Runtime
 from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.quantisation import precision_of
 from phonefit.models.record import file_digest
 from phonefit.models.spec import Layout
 from phonefit.pipeline.convert import tools
@@ -19,13 +20,16 @@ def input_shape(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
     return 1, 3, preprocess.height, preprocess.width
 
 
-def describe(path: Path, runtime: Runtime, checkpoint: Checkpoint, layout: Layout) -> Artifact:
+def describe(
+    path: Path, runtime: Runtime, checkpoint: Checkpoint, layout: Layout, notes: tuple[str, ...] = ()
+) -> Artifact:
     """Describe a converted file and write the description beside it as FILE.json.
 
     Shapes, dtypes, scales and zero points are read back through the runtime, so they are those of the file.
 
     Args:
         layout: of the input.
+        notes: what the person should know about this file.
 
     Raises:
         ConversionError: the file does not have one input and one output [1, outputs].
@@ -39,7 +43,7 @@ def describe(path: Path, runtime: Runtime, checkpoint: Checkpoint, layout: Layou
             "forward() must take one picture and return one tensor [N, outputs]"
         )
     info = checkpoint.info
-    precision = "fp32" if info.quantisation is None else "int8"
+    precision = precision_of(info.quantisation)
     delegation = delegation_of(path, runtime)
     step = Lineage(parent=checkpoint.digest, stage="convert", config={"runtime": runtime, "precision": precision})
     artifact = Artifact(
@@ -56,6 +60,7 @@ def describe(path: Path, runtime: Runtime, checkpoint: Checkpoint, layout: Layou
         preprocess=info.preprocess,
         sections=sections_of(path, runtime),
         delegation=delegation,
+        notes=notes,
         tools=tools(runtime),
         lineage=(*info.lineage, step),
     )

@@ -83,12 +83,37 @@ def fold_batch_norms(graph: "GraphModule") -> None:
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
-    left = [node.name for node in graph.graph.nodes if "batch_norm" in str(node.target)]
+    check_batch_norms_gone(graph)
+
+
+def check_batch_norms_gone(graph: "GraphModule") -> None:
+    """Refuse a graph that still normalises: quantised, it would observe ranges that the shipped file never computes.
+
+    Raises:
+        ConversionError: naming the layers that are left.
+    """
+    left = [layer_of(node) or node.name for node in graph.graph.nodes if "batch_norm" in str(node.target)]
     if left:
         raise ConversionError(
-            f"batch normalisation is left in the graph: {', '.join(left[:3])}; it has no running statistics or is in "
-            "training mode, so it cannot be folded. Use BatchNorm2d with track_running_stats=True"
+            f"batch normalisation is left in the graph: {', '.join(left[:3])}{', …' if len(left) > 3 else ''}; it has "
+            "no running statistics or is in training mode, so it cannot be folded. Use BatchNorm2d with "
+            "track_running_stats=True"
         )
+
+
+def layer_of(node: "Node") -> str:
+    """Dotted name of the layer that a node of an exported graph comes from, as in the person's network; "" if none."""
+    paths = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values()]
+    return paths[-1].removeprefix(WRAPPED).removeprefix(".") if paths else ""
+
+
+def is_depthwise(graph: "GraphModule", node: "Node") -> bool:
+    """Whether a node is a convolution with one input channel a group, and more than one group."""
+    if node.target not in CONVOLUTIONS or len(node.args) < 7:
+        return False
+    weight = _constant(graph, node.args[1])
+    groups = node.args[6]
+    return weight is not None and weight.shape[1] == 1 and isinstance(groups, int) and groups > 1
 
 
 def _drop_dropouts(graph: "GraphModule") -> None:
@@ -117,7 +142,7 @@ def _fold_into(graph: "GraphModule", node: "Node", scale: "Tensor", shift: "Tens
     }
     owner = _owner(node.args[1])
     with graph.graph.inserting_before(node):
-        constants = [_attach(graph, owner, name, value) for name, value in values.items()]
+        constants = [attach(graph, owner, name, value) for name, value in values.items()]
     node.args = (node.args[0], *constants, *node.args[3:])
 
 
@@ -128,12 +153,12 @@ def _scale_and_shift(graph: "GraphModule", node: "Node", scale: "Tensor", shift:
     shape = (1, -1, *[1] * (dimensions - 2))
     with graph.graph.inserting_before(node):
         if dimensions == 4:
-            weight = _attach(graph, owner, "weight", scale.reshape(-1, 1, 1, 1))
-            bias = _attach(graph, owner, "bias", shift)
+            weight = attach(graph, owner, "weight", scale.reshape(-1, 1, 1, 1))
+            bias = attach(graph, owner, "bias", shift)
             new = [graph.graph.call_function(CONVOLUTIONS[0], (source, weight, bias, [1, 1], [0, 0], [1, 1], channels))]
         else:
-            factor = _attach(graph, owner, "scale", scale.reshape(shape))
-            offset = _attach(graph, owner, "shift", shift.reshape(shape))
+            factor = attach(graph, owner, "scale", scale.reshape(shape))
+            offset = attach(graph, owner, "shift", shift.reshape(shape))
             product = graph.graph.call_function(_aten.mul.Tensor, (source, factor))
             new = [product, graph.graph.call_function(_aten.add.Tensor, (product, offset))]
     for item in new:
@@ -147,7 +172,7 @@ def _owner(constant: "Argument") -> str:
     return str(constant.target).rpartition(".")[0]
 
 
-def _attach(graph: "GraphModule", owner: str, name: str, value: "Tensor") -> "Node":
+def attach(graph: "GraphModule", owner: str, name: str, value: "Tensor") -> "Node":
     """Add a constant to a submodule under a name that is free there."""
     module = graph.get_submodule(owner)
     free = _free_name(name, module)

@@ -1,23 +1,26 @@
 """Checkpoint -> .onnx for ONNX Runtime."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from phonefit.device_bench.runtimes.onnx import without_telemetry
 from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.layers import in_layers
 from phonefit.models.quantisation import Quantisation
-from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.convert.describe import describe, input_shape
 from phonefit.pipeline.convert.graph import exported_graph
-from phonefit.pipeline.convert.quantised_graph import check_float_layers
+from phonefit.pipeline.convert.onnx_integers import with_dynamic_integers, with_static_integers
+from phonefit.pipeline.convert.onnx_weights import (
+    depthwise_nodes,
+    layer_nodes,
+    with_half_weights,
+    with_int4_linear,
+    with_int8_weights,
+)
+from phonefit.pipeline.convert.quantised_graph import check_float_layers, depthwise_note
 from phonefit.pipeline.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -29,8 +32,8 @@ INPUT, OUTPUT = "input", "output"
 def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: str) -> Artifact:
     """Write `destination/NAME.onnx` and its description: batch 1, input float32 NCHW, output float32 [1, outputs].
 
-    An int8 file holds QuantizeLinear and DequantizeLinear pairs (QDQ), which ONNX Runtime fuses into integer kernels
-    when it loads the file; it takes and gives float32.
+    A file of int8_static holds QuantizeLinear and DequantizeLinear pairs (QDQ), which ONNX Runtime fuses into integer
+    kernels when it loads the file. Files of all schemes take and give float32.
 
     Raises:
         ConversionError: the network cannot be exported, or float_layers names no layer of it.
@@ -51,54 +54,38 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
         raise ConversionError("torch.onnx.export gave no model")
     model: ModelProto = program.model_proto
     quantisation = checkpoint.info.quantisation
+    notes: tuple[str, ...] = ()
     if quantisation is not None:
         check_float_layers(quantisation, network)
-        model = _quantised(model, quantisation, context.data.calibration(quantisation.calibration))
+        if quantisation.scheme == "int8_dynamic":
+            notes = depthwise_note(graph, quantisation, "ONNX Runtime's integer kernel for it is slow")
+        model = _quantised(model, quantisation, context)
     path = destination / f"{name}.onnx"
     _share_constants(model)
     path.write_bytes(_stripped(model).SerializeToString(deterministic=True))
-    return describe(path, "onnx", checkpoint, layout="NCHW")
+    return describe(path, "onnx", checkpoint, layout="NCHW", notes=notes)
 
 
-def _quantised(model: "ModelProto", quantisation: Quantisation, samples: Floats) -> "ModelProto":
-    """Static int8 quantisation, https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html.
-
-    Weights are symmetric int8. Activations are uint8: with int8 ones, ONNX Runtime on x86 leaves many convolutions
-    in float between casts; with uint8 it has integer kernels on x86 and on Arm.
-    """
-    without_telemetry()
-    import onnx
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.calibrate import CalibrationDataReader
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands the samples out one by one."""
-
-        def __init__(self) -> None:
-            self._samples: Iterator[Floats] = iter(np.split(samples, len(samples)))
-
-        def get_next(self) -> dict[str, Floats] | None:
-            sample = next(self._samples, None)
-            return None if sample is None else {INPUT: sample}
-
-    with TemporaryDirectory(prefix="phonefit-") as folder:
-        exported, prepared, quantised = (Path(folder, f"{step}.onnx") for step in ("exported", "prepared", "quantised"))
-        onnx.save(model, str(exported))
-        # symbolic shapes are for dynamic ones; ours are static
-        quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(quantised),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=quantisation.granularity == "per_channel",
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=_nodes_of(onnx.load(str(prepared)), quantisation.float_layers),
-            extra_options={"WeightSymmetric": True},
-        )
-        return onnx.load(str(quantised))
+def _quantised(model: "ModelProto", quantisation: Quantisation, context: Context) -> "ModelProto":
+    """The model with its quantisation; see `Quantisation` for what a scheme is."""
+    kept = _nodes_of(model, quantisation.float_layers)
+    match quantisation.scheme:
+        case "int8_static":
+            samples = context.data.calibration(quantisation.calibration)
+            return with_static_integers(model, quantisation, samples, INPUT, kept)
+        case "int8_dynamic":
+            depthwise = depthwise_nodes(model)
+            others = [node.name for node in layer_nodes(model) if node.name not in depthwise]
+            model = with_dynamic_integers(model, quantisation, [*kept, *depthwise])
+            with_int8_weights(model, quantisation, [*kept, *others])
+        case "int8_weights":
+            with_int8_weights(model, quantisation, kept)
+        case "int4_weights":
+            model = with_int4_linear(model, kept)
+            with_int8_weights(model, quantisation, kept)
+        case "fp16":
+            with_half_weights(model, kept)
+    return model
 
 
 def _nodes_of(model: "ModelProto", layers: tuple[str, ...]) -> list[str]:

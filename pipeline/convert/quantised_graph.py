@@ -12,7 +12,14 @@ import torch
 from phonefit.models.layers import in_layers, unknown_layers
 from phonefit.models.quantisation import Quantisation
 from phonefit.models.tasks.task import Floats
-from phonefit.pipeline.convert.graph import CONVOLUTIONS, LINEAR, WRAPPED
+from phonefit.pipeline.convert.graph import (
+    CONVOLUTIONS,
+    LINEAR,
+    WRAPPED,
+    check_batch_norms_gone,
+    is_depthwise,
+    layer_of,
+)
 from phonefit.pipeline.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -59,6 +66,18 @@ def float_weights(graph: "GraphModule", wanted: NodeFilter) -> dict[str, "Tensor
             owner, _, name = str(node.args[1].target).rpartition(".")
             weights[owner.removeprefix(f"{WRAPPED}.")] = getattr(graph.get_submodule(owner), name).detach()
     return weights
+
+
+def depthwise_note(graph: "GraphModule", quantisation: Quantisation, reason: str) -> tuple[str, ...]:
+    """A note that names the depthwise convolutions that dynamic quantisation leaves in float, if there are any."""
+    if quantisation.calibrated:
+        return ()
+    wanted = quantised_nodes(quantisation.float_layers)
+    layers = [layer_of(node) for node in graph.graph.nodes if is_depthwise(graph, node) and wanted(node)]
+    if not layers:
+        return ()
+    named = f"{', '.join(layers[:3])}{', …' if len(layers) > 3 else ''}"
+    return (f"{len(layers)} depthwise convolution(s) compute in float ({named}): {reason}",)
 
 
 def annotate_clamped(graph: "GraphModule", config: Any, wanted: NodeFilter) -> None:
@@ -149,6 +168,7 @@ def quantised_graph(
     """
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+    check_batch_norms_gone(graph)
     prepared = prepare_pt2e(graph, quantizer)
     with torch.no_grad():
         for sample in np.split(samples, len(samples)):

@@ -17,7 +17,7 @@ from phonefit.pipeline.recipe import ConvertConfig
 from phonefit.pipeline.result import Parity
 from phonefit.pipeline.store import StageResult, explain_disk_errors
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 PARITY_CODE_VERSION = 1
 MODEL_NAME = "model"
 PARITY_FILE = "parity.json"
@@ -50,7 +50,7 @@ def convert_stage(
     from phonefit.pipeline.convert.parity import check_parity
 
     name = file_format(checkpoint, runtime)
-    result = _converted(checkpoint, runtime, context, name)
+    result = converted(checkpoint, runtime, context)
     artifact, path = load_artifact(result.path / f"{MODEL_NAME}{SUFFIXES[runtime]}")
     parity = _compared(checkpoint, artifact, path, context, config.parity.samples, name)
     check_parity(parity, config.parity, name)
@@ -59,9 +59,16 @@ def convert_stage(
     return result, artifact, path, parity
 
 
-def _converted(checkpoint: Checkpoint, runtime: Runtime, context: Context, name: str) -> StageResult:
+def converted(checkpoint: Checkpoint, runtime: Runtime, context: Context) -> StageResult:
+    """Convert only: the file and its description, under MODEL_NAME, without a comparison.
+
+    Raises:
+        ConversionError: the converter failed.
+    """
+    name = file_format(checkpoint, runtime)
     inputs = {"checkpoint": checkpoint.digest}
-    if checkpoint.info.quantisation is not None:  # calibration reads pictures; which ones is a part of the checkpoint
+    quantisation = checkpoint.info.quantisation
+    if quantisation is not None and quantisation.calibrated:  # reads pictures; which ones is a part of the checkpoint
         inputs["data"] = context.data.digest
 
     def build(folder: Path) -> None:

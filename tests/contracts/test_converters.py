@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from torch import nn
 
 from phonefit.device_bench.runtimes import RUNTIMES
 from phonefit.models.artifact import SUFFIXES, Artifact, Runtime, load_artifact
 from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.quantisation import PRECISIONS as PRECISIONS_BY_SCHEME
+from phonefit.models.quantisation import CalibrationSet
 from phonefit.models.record import file_digest
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.convert import CONVERTERS, TOOLS, converter
@@ -21,6 +24,17 @@ from phonefit.pipeline.recipe_check import RUNTIME_SCHEMES
 from tests.tiny import LABELS, PREPROCESS, SIZE, tiny_checkpoint, tiny_context
 
 PRECISIONS = ("fp32", "int8")
+# Signal to noise on the tiny network, whose weights are random: int4 has 15 levels for them.
+LEAST_SNR = {"int8_static": 28, "int8_dynamic": 30, "int8_weights": 32, "int4_weights": 15, "fp16": 55}
+# Bytes of a float weight over those of a stored one; a linear layer of int4 is too small here to show.
+LEAST_RATIO = {"int8_static": 3.3, "int8_dynamic": 3.3, "int8_weights": 3.3, "int4_weights": 3.3, "fp16": 1.8}
+COMBINATIONS = [
+    (runtime, scheme, granularity)
+    for runtime, schemes in RUNTIME_SCHEMES.items()
+    for scheme, granularities in schemes.items()
+    for granularity in sorted(granularities)
+    if (scheme, granularity) not in (("int8_static", "per_channel"), ("fp16", "per_tensor"))  # below; the same file
+]
 
 
 @dataclass
@@ -131,24 +145,73 @@ def with_quantisation(checkpoint, folder, **changes):
     return Checkpoint.save(folder, checkpoint.load(), info)
 
 
-def test_layers_can_stay_in_float(files, runtime, tmp_path):
+@pytest.mark.parametrize(
+    "layers, weights", [(("3", "4"), 16 * 9 + 16 * 16 + 32 * 16 * 9), (("4",), 32 * 16 * 9)], ids=["blocks", "between"]
+)
+def test_layers_can_stay_in_float(files, runtime, layers, weights, tmp_path):
+    """Also a single layer between quantised ones."""
     made = files["int8"]
-    mixed = with_quantisation(made.checkpoint, tmp_path / "checkpoint", float_layers=("3", "4"))
+    mixed = with_quantisation(made.checkpoint, tmp_path / "checkpoint", float_layers=layers)
     artifact = convert(mixed, runtime, made.context, tmp_path / "out")
-    weights = 16 * 9 + 16 * 16 + 32 * 16 * 9  # of block 3 and layer 4
     grown = artifact.sections["weights"] - made.artifact.sections["weights"]
     assert grown == pytest.approx(3 * weights, rel=0.1)
     figures = measure_parity(tmp_path / "out" / artifact.file, runtime, mixed, made.context, 32)
     check_parity(figures, ParityConfig(cosine=0.999, snr_db=25), artifact.file)
 
 
-def test_one_scale_per_tensor(files, runtime, tmp_path):
+@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
+def test_every_scheme_runs_and_is_smaller(combination, tmp_path):
+    """Every entry of RUNTIME_SCHEMES: the file is run on its runtime and compared with PyTorch."""
+    runtime, scheme, granularity = combination
+    context, checkpoint = tiny_context(tmp_path), tiny_checkpoint(tmp_path / "tiny", quantised=True)
+    asked = with_quantisation(checkpoint, tmp_path / "checkpoint", scheme=scheme, granularity=granularity)
+    artifact = convert(asked, runtime, context, tmp_path / "out")
+    figures = measure_parity(tmp_path / "out" / artifact.file, runtime, asked, context, 32)
+    check_parity(figures, ParityConfig(cosine=0.98, snr_db=LEAST_SNR[scheme], agreement=0.8), artifact.file)
+    assert artifact.precision == PRECISIONS_BY_SCHEME[scheme]
+    float_bytes = 4 * sum(parameter.numel() for parameter in checkpoint.load().parameters())
+    depthwise = 16 * 9 * 4 if runtime == "executorch" and scheme in ("int8_dynamic", "int4_weights") else 0
+    assert (artifact.sections["weights"] - depthwise) * LEAST_RATIO[scheme] < float_bytes
+    left_out = {"dim_order_ops::_to_dim_order_copy"} if scheme == "fp16" else set()  # float16 at both ends of a .pte
+    assert set(artifact.delegation.rest) <= left_out and artifact.delegation.partitions == 1
+    in_float = scheme in ("int8_dynamic", "int4_weights") and (runtime, scheme) != ("onnx", "int4_weights")
+    assert [note.partition(" (3.depthwise)")[1] for note in artifact.notes] == [" (3.depthwise)"] * in_float
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile"])
+def test_ranges_follow_the_calibration_method(files, runtime, method, tmp_path):
+    """The default is mse. Half of all values cut is far too much, which shows that the percentile arrives."""
     made = files["int8"]
-    coarse = with_quantisation(made.checkpoint, tmp_path / "checkpoint", granularity="per_tensor")
-    artifact = convert(coarse, runtime, made.context, tmp_path / "out")
-    assert artifact.bytes < made.artifact.bytes  # one scale a tensor instead of one a channel
-    figures = measure_parity(tmp_path / "out" / artifact.file, runtime, coarse, made.context, 32)
-    check_parity(figures, ParityConfig(cosine=0.99, snr_db=15), artifact.file)
+    calibration = CalibrationSet(samples=16, method=method, percentile=60)
+    other = with_quantisation(made.checkpoint, tmp_path / "checkpoint", calibration=calibration)
+    artifact = convert(other, runtime, made.context, tmp_path / "out")
+    figures, usual = (
+        measure_parity(path, runtime, checkpoint, made.context, 32)
+        for path, checkpoint in ((tmp_path / "out" / artifact.file, other), (made.path, made.checkpoint))
+    )
+    if method == "minmax":
+        assert artifact.sha256 != made.artifact.sha256 and figures.snr_db > 25
+    else:
+        assert figures.snr_db < usual.snr_db - 10
+
+
+def test_normalisation_that_cannot_be_folded_is_named(runtime, tmp_path):
+    tiny, context = tiny_checkpoint(tmp_path / "tiny", quantised=True), tiny_context(tmp_path)
+    architecture = tiny.info.architecture.model_copy(update={"factory": f"{__name__}:unfoldable"})
+    for name, quantisation in (("float", None), ("int8", tiny.info.quantisation)):
+        info = tiny.info.model_copy(update={"architecture": architecture, "quantisation": quantisation})
+        checkpoint = Checkpoint.save(tmp_path / name, unfoldable(len(LABELS)).eval(), info)
+        with pytest.raises(ConversionError, match=r"normalisation is left in the graph: batch_statistics;"):
+            convert(checkpoint, runtime, context, tmp_path / f"out-{name}")
+
+
+def unfoldable(outputs: int):
+    """Normalises by the statistics of the batch that it sees, not by constants."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2))
+    network.add_module("batch_statistics", nn.BatchNorm2d(8, track_running_stats=False))
+    for name, layer in (("pool", nn.AdaptiveAvgPool2d(1)), ("flat", nn.Flatten()), ("head", nn.Linear(8, outputs))):
+        network.add_module(name, layer)
+    return network
 
 
 def test_a_runtime_is_in_every_table():

@@ -15,12 +15,15 @@ from phonefit.device_bench.runtimes.run_samples import run_samples
 from phonefit.models.artifact import SUFFIXES
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.quantisation import CalibrationSet
+from phonefit.models.registry import build_network
 from phonefit.models.spec import Architecture
-from phonefit.pipeline.convert import CONVERTERS, converter, stage
+from phonefit.pipeline.convert import CONVERTERS, converter, stage, tflite
 from phonefit.pipeline.convert.graph import exported_graph
 from phonefit.pipeline.convert.parity import check_parity, parity, parity_samples, reference_outputs
 from phonefit.pipeline.convert.stage import convert_stage
+from phonefit.pipeline.convert.tflite_file import Arithmetic, compacted, packed, unpacked
 from phonefit.pipeline.errors import ConversionError, DelegationError, ParityError, StoreError, UnknownNameError
+from phonefit.pipeline.quiet import captured_output
 from phonefit.pipeline.recipe import ConvertConfig, ParityConfig
 from tests.tiny import LABELS, SIZE, TinyPictures, tiny_checkpoint, tiny_context
 
@@ -234,13 +237,100 @@ def data_dependent(outputs: int):
     return Branch(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, outputs))
 
 
-def test_a_float_layer_that_litert_quantises_is_refused(tmp_path, context):
-    checkpoint = tiny_checkpoint(tmp_path / "tiny", quantised=True)
-    quantisation = checkpoint.info.quantisation.model_copy(update={"float_layers": ("4",)})
-    info = checkpoint.info.model_copy(update={"quantisation": quantisation})
-    other = Checkpoint.save(tmp_path / "other", checkpoint.load(), info)
-    with pytest.raises(ConversionError, match=r"quantises 4 all the same.*name the neighbours too"):
-        convert_stage(other, "tflite", context, ConvertConfig())
+def test_float_layers_cost_no_more_casts_and_transposes_than_they_must(tmp_path, context):
+    """One layer between quantised ones in a .tflite file: one DEQUANTIZE before it, one QUANTIZE after it."""
+    checkpoint = quantised_checkpoint(tmp_path, float_layers=("3.pointwise",))
+    _, artifact, _, figures = convert_stage(checkpoint, "tflite", context, ConvertConfig(least_delegated=1))
+    assert (artifact.delegation.quantise_casts, artifact.delegation.transposes) == (2, 0)
+    assert artifact.notes == () and figures.snr_db > 30
+
+
+def quantised_checkpoint(folder, **changes):
+    checkpoint = tiny_checkpoint(folder / "tiny", quantised=True)
+    quantisation = checkpoint.info.quantisation.model_copy(update=changes)
+    return Checkpoint.save(
+        folder / "other", checkpoint.load(), checkpoint.info.model_copy(update={"quantisation": quantisation})
+    )
+
+
+def test_an_int8_tflite_file_without_integers_is_refused(tmp_path, context, monkeypatch):
+    """A quantiser that leaves out layers on its own, as one does that does not know the operators around them."""
+    usual = tflite._quantizer
+    left_out = {"float_layers": ("0", "3", "4")}
+    monkeypatch.setattr(tflite, "_quantizer", lambda asked: usual(asked.model_copy(update=left_out)))
+    with pytest.raises(
+        ConversionError, match=r"4 of the 5 convolutions .* compute in float, .* float_layers explains 0"
+    ):
+        convert_stage(quantised_checkpoint(tmp_path), "tflite", context, ConvertConfig())
+
+
+def test_casts_beyond_the_float_layers_are_noted():
+    found = Arithmetic(casts=6, float_layers=1, layers=5, float_operators={"CONV_2D": 1, "GELU": 2})
+    (note,) = tflite.check_integers(found, exceptions=1, crossings=2)
+    assert note.startswith("6 QUANTIZE and DEQUANTIZE operators, of which float_layers explains 2")
+    assert note.endswith("1 x CONV_2D, 2 x GELU")
+    assert tflite.check_integers(found, exceptions=1, crossings=6) == ()
+
+
+def test_compacting_a_tflite_file_changes_no_output_bit(tmp_path, context, monkeypatch):
+    """On XNNPACK and on LiteRT's own kernels; names of this network's classes are gone."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    checkpoint, files = quantised_checkpoint(tmp_path), {}
+    monkeypatch.setattr(tflite, "compacted", lambda content: files.setdefault("plain", content))
+    _, _, path, _ = convert_stage(checkpoint, "tflite", context, ConvertConfig())
+    files["plain"], files["compact"] = path.read_bytes(), compacted(path.read_bytes())
+    assert len(files["compact"]) < len(files["plain"]) and b"Residual" in files["plain"]
+    assert b"Residual" not in files["compact"]
+    pictures = np.random.default_rng(0).integers(-128, 128, (4, 1, SIZE, SIZE, 3), dtype=np.int8)
+    for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
+        outputs = {}
+        for name, content in files.items():
+            interpreter = Interpreter(model_content=content, experimental_op_resolver_type=resolver, num_threads=1)
+            interpreter.allocate_tensors()
+            outputs[name] = []
+            for picture in pictures:
+                interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture)
+                interpreter.invoke()
+                outputs[name].append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).tobytes())
+        assert outputs["plain"] == outputs["compact"] and len(set(outputs["plain"])) > 1
+
+
+def test_constants_behind_the_flatbuffer_come_into_a_compacted_file(tmp_path, context):
+    """As LiteRT's quantiser writes them for networks of some size."""
+    _, _, path, _ = convert_stage(tiny_checkpoint(tmp_path / "tiny"), "tflite", context, ConvertConfig())
+    inside = path.read_bytes()
+    model, behind = unpacked(inside), b""
+    for buffer in model.buffers:
+        if buffer.data is not None and len(buffer.data) > 100:
+            buffer.offset, buffer.size, behind = (
+                len(inside) + len(behind),
+                len(buffer.data),
+                behind + bytes(buffer.data),
+            )
+            buffer.data = None
+    shell = packed(model)
+    outside = shell + bytes(len(inside) - len(shell)) + behind
+    assert len(shell) < len(inside) / 2 and compacted(outside) == compacted(inside)
+
+
+@pytest.mark.parametrize("runtime", ["executorch", "tflite"])
+def test_int8_is_3_7_times_smaller_on_a_real_network(runtime, tmp_path, context):
+    """MobileNetV2 with 1,000 classes: all bytes of the int8 file against the weights alone of the float one."""
+    architecture = Architecture(family="mobilenet_v2", outputs=1000, height=SIZE, width_pixels=SIZE)
+    torch.manual_seed(0)
+    network = build_network(architecture).eval()
+    tiny = tiny_checkpoint(tmp_path / "tiny", quantised=True).info
+    calibration = CalibrationSet(samples=2, method="minmax")
+    quantisation = tiny.quantisation.model_copy(update={"calibration": calibration})
+    labels = tuple(f"class {number}" for number in range(1000))
+    update = {"architecture": architecture, "labels": labels, "quantisation": quantisation}
+    checkpoint = Checkpoint.save(tmp_path / "mobilenet", network, tiny.model_copy(update=update))
+    with captured_output(context.log):
+        artifact = converter(runtime)(checkpoint, context, tmp_path, "model")
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    weights = sum(layer.weight.numel() + layer.weight.shape[0] for layer in layers)  # with biases, which folding gives
+    assert 4 * weights > 3.7 * artifact.bytes
 
 
 class Normalised(nn.Module):

@@ -83,8 +83,10 @@ class AskDevice(Protocol):
     ends, and measured there. Answers are kept in the store.
     """
 
-    identity: Mapping[str, JsonValue]
-    """Device, runtime, quantisation and settings: part of the key of each stage that asks."""
+    @property
+    def identity(self) -> Mapping[str, JsonValue]:
+        """Device, runtime, quantisation and settings: part of the key of each stage that asks."""
+        ...
 
     def __call__(self, candidate: Checkpoint) -> Report:
         """The report of one candidate.

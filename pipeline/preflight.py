@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from phonefit.device_bench.device import Device, DeviceInfo
 from phonefit.models.layers import unknown_layers
 from phonefit.models.registry import build_network
+from phonefit.pipeline.compress.student import architecture_of_student
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.finetune import architecture_of
 from phonefit.pipeline.recipe import BenchConfig, Recipe
 from phonefit.pipeline.recipe_content import Problem, problems_error
 from phonefit.pipeline.recipe_steps import DistilConfig, QuantiseConfig
 
-FACTORS = ("0", "1", "2")  # names of what a decomposed layer is replaced by, inside it
+FACTORS = ("0", "1", "2", "3")  # names of what a decomposed layer is replaced by, inside it
 
 
 def preflight(recipe: Recipe, context: Context, device: Device) -> None:
@@ -42,7 +43,11 @@ def _layer_problems(recipe: Recipe, context: Context) -> Iterator[Problem]:
     from torch import nn
 
     outputs = context.task.outputs(context.data.labels)
-    network = build_network(architecture_of(recipe.model, outputs, context.data.preprocess))
+    architecture = architecture_of(recipe.model, outputs, context.data.preprocess)
+    first = recipe.compress[0]
+    if isinstance(first, DistilConfig) and first.student is not None:  # the steps after it work on the student
+        architecture = architecture_of_student(first.student, architecture)
+    network = build_network(architecture)
     layers = {name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     decomposed = False
     for index, option, names in named:

@@ -18,6 +18,7 @@ from phonefit.pipeline.recipe_steps import (
     DistilConfig,
     FinetuneConfig,
     PruneConfig,
+    QuantiseConfig,
     StepConfig,
 )
 
@@ -133,20 +134,25 @@ class ConvertConfig(Config):
 
 
 class BenchConfig(Config):
-    """How to measure. A measurement of the same file on the same device is reused unless `reuse` is false."""
+    """How to measure. A measurement of the same file on the same device is reused unless `reuse` is false.
+
+    `energy`: sample the device's power too, which takes a minute more for each file; see docs/energy.md.
+    """
 
     device: str = "host"
     threads: int = Field(default=1, ge=1, le=64)
     warmups: int = Field(default=5, ge=0)
     repeats: int = Field(default=50, ge=1)
     attempts: int = Field(default=2, ge=1, le=10)  # an untrusted measurement is repeated
+    energy: bool = False
     reuse: bool = True
 
 
 class BudgetConfig(Config):
     """Limits that a file must meet; what is not given is not limited.
 
-    ram x ram_share is a limit on peak memory, beside `peak_memory`.
+    ram x ram_share is a limit on peak memory, beside `peak_memory`. `energy_uj` is microjoules of one inference; it
+    needs bench.energy, or a device that models the energy from counts.
     """
 
     ram: ByteSize | None = None
@@ -154,6 +160,7 @@ class BudgetConfig(Config):
     peak_memory: ByteSize | None = None
     file_size: ByteSize | None = None
     latency_p90_ms: float | None = Field(default=None, gt=0)
+    energy_uj: float | None = Field(default=None, gt=0)
     quality_drop: float | None = Field(default=None, ge=0, le=1)
 
 
@@ -197,6 +204,8 @@ def resolved_steps(recipe: Recipe) -> tuple[StepConfig, ...]:
     for step in recipe.compress:
         if isinstance(step, PruneConfig | DecomposeConfig):
             steps.append(step.model_copy(update={"recover": step.recover.as_in(recipe.finetune)}))
+        elif isinstance(step, QuantiseConfig) and step.qat is not None:
+            steps.append(step.model_copy(update={"qat": step.qat.as_in(recipe.finetune)}))
         else:
             steps.append(step.as_in(recipe.finetune) if isinstance(step, DistilConfig) else step)
     return tuple(steps)

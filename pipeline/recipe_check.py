@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from phonefit.device_bench.devices import kind_of
+from phonefit.device_bench.devices import DEVICES, DeviceKind, kind_of
 from phonefit.models.artifact import Runtime
-from phonefit.models.errors import UnknownNameError
+from phonefit.models.errors import PhonefitError
+from phonefit.models.quantisation import Granularity, Scheme
 from phonefit.models.registry import MODELS
 from phonefit.models.tasks import TASKS
 from phonefit.pipeline.recipe import DataConfig, ModelConfig, Recipe
@@ -25,14 +26,35 @@ from phonefit.pipeline.recipe_content import (
     suggest,
 )
 from phonefit.pipeline.recipe_search import Range
-from phonefit.pipeline.recipe_steps import QuantiseConfig
+from phonefit.pipeline.recipe_steps import DistilConfig, PruneConfig, QuantiseConfig
 
-RUNTIME_SCHEMES: Mapping[Runtime, frozenset[str]] = {
-    "executorch": frozenset({"int8_static"}),
-    "tflite": frozenset({"int8_static"}),
-    "onnx": frozenset({"int8_static"}),
+_SCALES: frozenset[Granularity] = frozenset({"per_channel", "per_tensor"})
+_CHANNELS: frozenset[Granularity] = frozenset({"per_channel"})
+_BLOCKS: frozenset[Granularity] = frozenset({"per_block"})
+
+RUNTIME_SCHEMES: Mapping[Runtime, Mapping[Scheme, frozenset[Granularity]]] = {
+    # XNNPACK in ExecuTorch: no kernels with integer weights and float activations, dynamic ones per channel only
+    "executorch": {"int8_static": _SCALES, "int8_dynamic": _CHANNELS, "int4_weights": _CHANNELS, "fp16": _SCALES},
+    "tflite": {
+        "int8_static": _SCALES,
+        "int8_dynamic": _SCALES,
+        "int8_weights": _SCALES,
+        "int4_weights": _CHANNELS | _BLOCKS,
+        "fp16": _SCALES,
+    },
+    # ONNX Runtime: its int4 operator, MatMulNBits, has scales for blocks of inputs only
+    "onnx": {
+        "int8_static": _SCALES,
+        "int8_dynamic": _SCALES,
+        "int8_weights": _SCALES,
+        "int4_weights": _BLOCKS,
+        "fp16": _SCALES,
+    },
 }
-"""Which quantisation schemes each runtime's converter can realise."""
+"""Which quantisation schemes each runtime runs, with the granularities; float16 has no scales, they change nothing.
+
+Each was tried by running files on the runtime; docs/quantisation.md says what does not work and why.
+"""
 
 NOT_SEARCHED: Mapping[str, str] = {
     "name": "one study belongs to one name",
@@ -44,6 +66,7 @@ NOT_SEARCHED: Mapping[str, str] = {
     "search": "a search cannot change itself",
     "bench.device": "figures of different devices cannot be compared",
     "bench.reuse": "it changes nothing",
+    "bench.energy": "it changes no file",
 }
 """Paths that a search may not vary, with the reason. Inside data, data.input may be searched."""
 
@@ -100,19 +123,70 @@ def _references(recipe: Recipe) -> Iterator[Problem]:
     if recipe.task not in TASKS:
         yield Problem(("task",), f"unknown task {recipe.task!r}{suggest(recipe.task, TASKS)}")
     try:
-        kind_of(recipe.bench.device)
-    except UnknownNameError as error:
+        device, options = kind_of(recipe.bench.device)
+        if options:
+            device.open(options)
+    except PhonefitError as error:
         yield Problem(("bench", "device"), str(error))
+    else:
+        yield from _objective_problems(recipe, device)
+        yield from _target_problems(recipe, device)
     yield from _model_references(recipe.model)
     yield from _data_references(recipe.data)
     yield from _size_problems(recipe)
+    yield from _student_problems(recipe)
     for index, step in enumerate(recipe.compress):
         if isinstance(step, QuantiseConfig):
             for runtime in recipe.convert.runtimes:
-                if step.scheme not in RUNTIME_SCHEMES[runtime]:
-                    able = [name for name, schemes in RUNTIME_SCHEMES.items() if step.scheme in schemes]
-                    text = f"{runtime} cannot run {step.scheme!r}; runtimes that can: {', '.join(able) or 'none'}"
-                    yield Problem(("compress", index, "scheme"), text)
+                yield from _scheme_problems(index, step, runtime)
+
+
+def _scheme_problems(index: int, step: QuantiseConfig, runtime: Runtime) -> Iterator[Problem]:
+    """Combinations of scheme, granularity and exceptions that a runtime cannot run."""
+    schemes = RUNTIME_SCHEMES[runtime]
+    if step.scheme not in schemes:
+        able = [name for name, other in RUNTIME_SCHEMES.items() if step.scheme in other]
+        text = (
+            f"{runtime} cannot run {step.scheme!r}, it can run {', '.join(schemes) or 'none'}; "
+            f"runtimes that can: {', '.join(able) or 'none'}"
+        )
+        yield Problem(("compress", index, "scheme"), text)
+    elif step.granularity not in schemes[step.scheme]:
+        able = [name for name, other in RUNTIME_SCHEMES.items() if step.granularity in other.get(step.scheme, ())]
+        text = (
+            f"{runtime} cannot run {step.scheme} {step.granularity!r}, it can run "
+            f"{', '.join(sorted(schemes[step.scheme]))}; runtimes that can: {', '.join(able) or 'none'}"
+        )
+        yield Problem(("compress", index, "granularity"), text)
+    if runtime == "executorch" and step.scheme == "fp16" and step.float_layers:
+        text = "executorch computes the whole of a float16 file in float16; leave float_layers empty, or leave it out"
+        yield Problem(("compress", index, "float_layers"), text)
+
+
+def _target_problems(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]:
+    """Targets of pruning that the device has no figure for."""
+    for index, step in enumerate(recipe.compress):
+        if isinstance(step, PruneConfig) and step.instructions is not None and not device.counts:
+            counting = ", ".join(name for name, kind in DEVICES.items() if kind.counts)
+            text = (
+                f"bench.device {recipe.bench.device} does not count instructions; devices that do: {counting}. "
+                "Elsewhere use latency_ms or multiply_adds"
+            )
+            yield Problem(("compress", index, "instructions"), text)
+
+
+def _objective_problems(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]:
+    """Objectives and limits that the device has no figure for."""
+    if "instructions" in recipe.search.objectives and not device.counts:
+        counting = ", ".join(name for name, kind in DEVICES.items() if kind.counts)
+        text = f"bench.device {recipe.bench.device} does not count instructions; devices that do: {counting}"
+        yield Problem(("search", "objectives"), text)
+    if not recipe.bench.energy and not device.counts:
+        text = "needs bench.energy=true, on a phone that tells its power; or a device that counts, which models it"
+        if recipe.budget.energy_uj is not None:
+            yield Problem(("budget", "energy_uj"), text)
+        if "energy_uj" in recipe.search.objectives:
+            yield Problem(("search", "objectives"), f"energy_uj {text}")
 
 
 def _model_references(model: ModelConfig) -> Iterator[Problem]:
@@ -148,6 +222,30 @@ def _size_problems(recipe: Recipe) -> Iterator[Problem]:
         if given is not None and given < spec.minimum_size:
             text = f"{given} is too small: {spec.name} takes at least {spec.minimum_size} pixels"
             yield Problem(("data", "input", side), text)
+
+
+def _student_problems(recipe: Recipe) -> Iterator[Problem]:
+    """New networks of a distil step that cannot be built, or that would undo what comes before."""
+    for index, step in enumerate(recipe.compress):
+        if not isinstance(step, DistilConfig) or step.student is None:
+            continue
+        student, place = step.student, ("compress", index, "student")
+        if index > 0:
+            done = ", ".join(earlier.technique for earlier in recipe.compress[:index])
+            yield Problem(place, f"a new network would undo {done}; put this step before them")
+        if (spec := MODELS.get(student.family)) is None:
+            yield Problem((*place, "family"), f"unknown family {student.family!r}{suggest(student.family, MODELS)}")
+            continue
+        if student.weights == "pretrained" and spec.pretrained is None:
+            having = ", ".join(name for name, other in MODELS.items() if other.pretrained)
+            text = f"no packaged weights for {student.family}; use random. Families with weights: {having}"
+            yield Problem((*place, "weights"), text)
+        for side in ("height", "width"):
+            usual = MODELS[recipe.model.family].preprocess if recipe.model.family in MODELS else None
+            size = getattr(recipe.data.input, side) or (getattr(usual, side) if usual else None)
+            if size is not None and size < spec.minimum_size:
+                text = f"{spec.name} takes at least {spec.minimum_size} pixels; the recipe's input has {side} {size}"
+                yield Problem((*place, "family"), text)
 
 
 def _space_problems(recipe: Recipe, broken: frozenset[str | int]) -> Iterator[Problem]:

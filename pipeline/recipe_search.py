@@ -34,8 +34,8 @@ def _kind_of_axis(value: object) -> str | None:
     return "choices" if isinstance(value, list | tuple) else None
 
 
-Objective = Literal["quality", "latency_p90_ms", "bytes", "peak_memory"]
-SamplerName = Literal["random", "tpe"]
+Objective = Literal["quality", "latency_p90_ms", "bytes", "peak_memory", "instructions", "energy_uj"]
+SamplerName = Literal["grid", "random", "tpe", "gp", "nsga2", "tensor_train", "ttopt"]
 Axis = Annotated[
     Annotated[Range, Tag("range")] | Annotated[tuple[JsonValue, ...], Tag("choices")],
     Discriminator(
@@ -65,6 +65,13 @@ class SearchConfig(Config):
         if not objectives or len(set(objectives)) != len(objectives):
             raise ValueError("name each wanted objective once, and at least one")
         return objectives
+
+    @model_validator(mode="after")
+    def _sampler_takes_them(self) -> "SearchConfig":
+        if self.sampler == "ttopt" and len(self.objectives) > 1:
+            given = ", ".join(self.objectives)
+            raise ValueError(f"sampler ttopt takes one objective, not {given}; tensor_train takes several")
+        return self
 
     @field_validator("space")
     @classmethod

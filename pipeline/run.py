@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phonefit.device_bench.devices import open_device
@@ -11,6 +11,7 @@ from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.record import digest_of
 from phonefit.models.tasks import task
+from phonefit.pipeline.ask import ask_run_device
 from phonefit.pipeline.budget import best_file, figures_of, memory_limit, violations
 from phonefit.pipeline.compress.stage import compress_step
 from phonefit.pipeline.context import Context, Progress, SilentProgress
@@ -62,15 +63,16 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
     context = open_context(recipe, runs, progress or SilentProgress())
     device = open_device(recipe.bench.device)
     preflight(recipe, context, device)
+    context = replace(context, ask=ask_run_device(recipe, device, context))
     stages, limit = StageLog([]), memory_limit(recipe.budget)
-    tuned_stage, tuned = finetune(recipe, context)
-    stages.add("finetune", tuned_stage)
-    compressed = tuned
-    for step in resolved_steps(recipe):
-        step_stage, compressed = compress_step(compressed, step, context, tuned)
-        stages.add(step.technique, step_stage)
     files: list[FileResult] = []
     try:
+        tuned_stage, tuned = finetune(recipe, context)
+        stages.add("finetune", tuned_stage)
+        compressed = tuned
+        for step in resolved_steps(recipe):
+            step_stage, compressed = compress_step(compressed, step, context, tuned)
+            stages.add(step.technique, step_stage)
         for variant, checkpoint in _variants(recipe, tuned, compressed):
             for runtime in recipe.convert.runtimes:
                 converted, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)

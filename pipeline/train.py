@@ -8,7 +8,7 @@ import io
 import logging
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from phonefit.pipeline.augment import augmented
 from phonefit.pipeline.context import Advance, Context
 from phonefit.pipeline.determinism import deterministic, seed_of
 from phonefit.pipeline.errors import TrainingError
-from phonefit.pipeline.recipe_steps import TrainConfig
+from phonefit.pipeline.feature_matching import FeatureMatching, match_features, recorded
+from phonefit.pipeline.recipe_steps import FeatureConfig, TrainConfig
 from phonefit.pipeline.statistics import quick_statistics
 
 EVALUATION_BATCH = 64
@@ -85,6 +86,7 @@ def train(
     teacher: nn.Module | None = None,
     temperature: float = 1.0,
     teacher_weight: float = 0.0,
+    features: FeatureConfig | None = None,
     freeze_epochs: int = 0,
     early_stop: int = 0,
     resume: Path | None = None,
@@ -94,21 +96,26 @@ def train(
     The best epoch is the one of highest quality on the validation side, at equal quality the one of lowest loss. The
     network before training is a candidate: training never makes it worse there. The learning rate follows one cycle
     (Smith 2018, arXiv 1803.09820): up linearly, down along a cosine; the head-only epochs have a cycle of their own.
-    The loss is (1 - teacher_weight) x the task's loss + teacher_weight x its distillation loss.
+    The loss is (1 - teacher_weight) x the task's loss + teacher_weight x its distillation loss, + the weight of
+    `features` x the distance of inner activations.
 
     Args:
         network: float32 [N, 3, height, width] -> float32 [N, outputs].
         title: shown as progress; with the context's seed, it seeds order, augmentation and dropout.
         teacher: gives the outputs to learn from, for the same augmented pictures; never changed.
+        features: learn from the teacher's inner activations too.
         freeze_epochs: for so many epochs, only the layers of `head_layers` learn; the rest is in eval mode.
         early_stop: end after so many epochs without a better one; 0: never.
         resume: file that holds the state after each epoch. Training goes on from it; it is deleted at the end.
 
     Raises:
         TrainingError: the loss is not finite, or a batch is too small for the network's BatchNorm.
+        RecipeError: `features` does not fit the two networks.
     """
     with deterministic(context, title), quick_statistics(network):
-        loop = _Loop(network, context, config, title, teacher, temperature, teacher_weight, freeze_epochs, resume)
+        loop = _Loop(
+            network, context, config, title, teacher, temperature, teacher_weight, features, freeze_epochs, resume
+        )
         return loop.run(early_stop)
 
 
@@ -148,19 +155,22 @@ class _Loop:
         teacher: nn.Module | None,
         temperature: float,
         teacher_weight: float,
+        features: FeatureConfig | None,
         freeze_epochs: int,
         resume: Path | None,
     ) -> None:
         self.device = context.torch()
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.context, self.config, self.title = context, config, title
-        self.teacher = None if teacher is None or teacher_weight == 0 else teacher.eval().to(self.device)
+        needed = teacher is not None and (teacher_weight > 0 or features is not None)
+        self.teacher = teacher.eval().to(self.device) if teacher is not None and needed else None
+        self.matching = self._matching(features)
         self.temperature, self.teacher_weight = temperature, teacher_weight
         self.frozen_epochs = min(freeze_epochs, config.epochs)
         self.head = head_layers(network)
         self.learns = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         self.generator = torch.Generator().manual_seed(seed_of(context, title))
-        self.optimizer = _optimizer(network, config)
+        self.optimizer = _optimizer([*network.parameters(), *self.matching.parameters()], config)
         self.targets = torch.from_numpy(np.ascontiguousarray(context.data.targets("train")))
         self.class_weights = self._class_weights().to(self.device) if config.class_weights == "balanced" else None
         self.batches = _batch_bounds(len(self.targets), config.batch_size)
@@ -220,7 +230,8 @@ class _Loop:
         targets = self.targets[torch.from_numpy(rows)].to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            outputs = self.network(inputs)
+            with recorded(self.network, [pair.student for pair in self.matching.pairs]) as ours:
+                outputs = self.network(inputs)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -230,15 +241,24 @@ class _Loop:
             ) from error
         loss = self.context.task.loss(outputs, targets, self.class_weights)
         if self.teacher is not None:
-            with torch.no_grad():
+            with torch.no_grad(), recorded(self.teacher, [pair.teacher for pair in self.matching.pairs]) as theirs:
                 lesson = self.teacher(inputs)
             distance = self.context.task.distillation_loss(outputs, lesson, self.temperature)
             loss = (1 - self.teacher_weight) * loss + self.teacher_weight * distance
+            if self.matching.pairs:
+                loss = loss + self.matching.config.weight * self.matching(ours, theirs)
         value = float(loss.detach())
         if math.isfinite(value):
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         return value
+
+    def _matching(self, features: FeatureConfig | None) -> FeatureMatching:
+        """Pairs of layers to learn from; none without `features`."""
+        if features is None or self.teacher is None:
+            return FeatureMatching((), FeatureConfig())
+        picture = torch.from_numpy(self.context.data.inputs("train", 0, 1)).to(self.device)
+        return match_features(self.network, self.teacher, features, picture).to(self.device)
 
     def _set_mode(self, head_only: bool) -> None:
         self.network.train(not head_only)
@@ -282,6 +302,7 @@ class _Loop:
             return
         state = {
             "network": self.network.state_dict(),
+            "matching": self.matching.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "generator": self.generator.get_state(),
@@ -303,6 +324,7 @@ class _Loop:
             logger.warning("%s cannot be read (%s); training starts anew", self.resume, error)
             return False
         self.network.load_state_dict(state["network"])
+        self.matching.load_state_dict(state["matching"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best, self.history = state["best"], history
         self.generator.set_state(state["generator"])
@@ -339,12 +361,12 @@ def _one_cycle(share: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))
 
 
-def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     """Weight decay is for weights, not for biases and BatchNorm (He et al. 2018, arXiv 1812.01187)."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
     groups = [
-        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+        {"params": [one for one in learning if one.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [one for one in learning if one.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":

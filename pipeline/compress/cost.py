@@ -20,11 +20,14 @@ class LayerCost:
         multiply_adds: multiplications with a weight; bias, BatchNorm and activations are not counted.
         positions_in: places of the input at which a 1x1 layer would work: height x width, or 1 for a vector.
         positions_out: places of the output.
+        positions_between: places after the rows of a kernel were applied and before its columns: height of the output
+            x width of the input.
     """
 
     multiply_adds: int
     positions_in: int
     positions_out: int
+    positions_between: int = 0
 
 
 def example_input(architecture: Architecture) -> Tensor:
@@ -39,13 +42,15 @@ def layer_costs(network: nn.Module, architecture: Architecture) -> dict[str, Lay
     def count(name: str, layer: nn.Conv2d | nn.Linear, inputs: Tensor, outputs: Tensor) -> None:
         if isinstance(layer, nn.Conv2d):
             places_in, places_out = inputs.shape[-2] * inputs.shape[-1], outputs.shape[-2] * outputs.shape[-1]
+            places_between = outputs.shape[-2] * inputs.shape[-1]
         else:
-            places_in = places_out = outputs.numel() // layer.out_features
+            places_in = places_out = places_between = outputs.numel() // layer.out_features
         before = costs.get(name, LayerCost(0, 0, 0))
         costs[name] = LayerCost(
             before.multiply_adds + layer.weight.numel() * places_out,
             before.positions_in + places_in,
             before.positions_out + places_out,
+            before.positions_between + places_between,
         )
 
     handles = [

@@ -1,8 +1,9 @@
 """The end that the techniques share: train with the parent as teacher, write the checkpoint with its lineage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import JsonValue
 from torch import nn
 
 from phonefit.models.artifact import Lineage
@@ -26,8 +27,15 @@ def train_and_save(
     parent: Checkpoint,
     notes: Sequence[str],
     resume: Path | None,
+    title: str | None = None,
+    details: Mapping[str, JsonValue] | None = None,
+    architecture: Architecture | None = None,
 ) -> Checkpoint:
-    """Train `network`, the changed network of `checkpoint`, and save it; the quantisation asked for is kept."""
+    """Train `network`, the changed network of `checkpoint`, and save it; the quantisation asked for is kept.
+
+    `title` is shown while it trains and seeds it; None: the technique's name. `details` go into the lineage.
+    `architecture` is that of a new network; None: the checkpoint's.
+    """
     if config.technique != "distil":
         with deterministic(context, f"{config.technique} statistics"):
             reestimate_statistics(network, context)
@@ -35,10 +43,11 @@ def train_and_save(
         network,
         context,
         training.settings(),
-        title=config.technique,
-        teacher=parent.load() if training.epochs > 0 and training.teacher_weight > 0 else None,
+        title=title or config.technique,
+        teacher=parent.load() if training.epochs > 0 and (training.teacher_weight > 0 or training.features) else None,
         temperature=training.temperature,
         teacher_weight=training.teacher_weight,
+        features=training.features,
         resume=resume,
     )
     quality = context.task.quality
@@ -46,10 +55,14 @@ def train_and_save(
     lineage = Lineage(
         parent=checkpoint.digest,
         stage=config.technique,
-        config={**config.as_json(), "notes": [*notes, summary]},
+        config={**config.as_json(), **(details or {}), "notes": [*notes, summary]},
     )
     info = checkpoint.info.model_copy(
-        update={"metrics": outcome.metrics, "lineage": (*checkpoint.info.lineage, lineage)}
+        update={
+            "architecture": architecture or checkpoint.info.architecture,
+            "metrics": outcome.metrics,
+            "lineage": (*checkpoint.info.lineage, lineage),
+        }
     )
     return Checkpoint.save(destination, network, info)
 
@@ -62,3 +75,8 @@ def cost_note(before: nn.Module, after: nn.Module, architecture: Architecture) -
         f"parameters {old:,} -> {new:,} ({new / max(1, old) - 1:+.1%}), "
         f"multiply-adds {old_work:,} -> {new_work:,} ({new_work / max(1, old_work) - 1:+.1%})"
     )
+
+
+def cost_of(network: nn.Module, architecture: Architecture) -> str:
+    """Parameters and multiply-adds, in words."""
+    return f"parameters {parameters(network):,}, multiply-adds {multiply_adds(network, architecture):,}"

@@ -15,7 +15,7 @@ from phonefit.models.registry import MODELS, build_network
 from phonefit.models.spec import Architecture
 from phonefit.pipeline.compress import TECHNIQUES, load_technique, stage
 from phonefit.pipeline.compress.cost import multiply_adds, parameters
-from phonefit.pipeline.errors import UnknownNameError
+from phonefit.pipeline.errors import RecipeError, UnknownNameError
 from phonefit.pipeline.recipe_steps import RecoverConfig, StepConfig
 from phonefit.pipeline.train import validation_metrics
 from tests.tiny import ARCHITECTURE, LABELS, PREPROCESS, SIZE, TinyPictures, tiny_context
@@ -160,6 +160,71 @@ def test_kept_layers_stay_as_they_are(checkpoint, apply, after, name):
     before, kept = checkpoint.load().get_submodule(keep), result.load().get_submodule(keep)
     weights = dict(kept.named_parameters())  # statistics of BatchNorm follow what comes in, which has changed
     assert all(torch.equal(tensor, weights[key]) for key, tensor in before.named_parameters())
+
+
+SMALL_SET = {"samples": 16}
+VARIANTS = {
+    "vbmf": ("decompose", {"ranks": "vbmf", "recover": UNTRAINED}),
+    "budget": ("decompose", {"ranks": "budget", "target": {"multiply_adds": 0.8}, "recover": UNTRAINED}),
+    "svd": ("decompose", {"method": "svd", "energy": 0.6, "aware": False, "recover": UNTRAINED}),
+    "cp": ("decompose", {"method": "cp", "energy": 0.4, "recover": UNTRAINED}),
+    "tensor_train": ("decompose", {"method": "tensor_train", "energy": 0.5, "recover": UNTRAINED}),
+    "features": ("distil", {"epochs": 1, "batch_size": 16, "features": {}}),
+    "attention": ("distil", {"epochs": 1, "batch_size": 16, "features": {"loss": "attention"}}),
+    "qat": ("quantise", {"qat": {"epochs": 1, "batch_size": 16}, "calibration": SMALL_SET}),
+    "equalise": ("quantise", {"equalise": True, "bias_correction": True, "calibration": SMALL_SET}),
+    "mixed": ("quantise", {"mixed": {"quality_drop": 0.0}, "calibration": SMALL_SET}),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_write_checkpoints_that_load_and_take_the_next_step(checkpoint, apply, name):
+    technique, settings = VARIANTS[name]
+    result = apply(technique, config=CONFIGS[technique](**settings), folder="variant")
+    assert torch.isfinite(outputs(Checkpoint(result.directory).load())).all()
+    if technique == "decompose":
+        layers = result.info.lineage[-1].config["layers"]
+        assert {layer["layer"] for layer in layers} == set(result.info.modules)
+        before, after = (sum(layer["multiply_adds"][side] for layer in layers) for side in (0, 1))
+        original = multiply_adds(checkpoint.load(), checkpoint.info.architecture)
+        assert multiply_adds(result.load(), result.info.architecture) == original - before + after
+        if name == "budget":
+            assert original - before + after <= 0.8 * original
+    assert torch.isfinite(outputs(apply("prune", source=result, folder="prune").load())).all()
+
+
+STUDENTS = {
+    "efficientnet_lite0": {"width": 0.35, "depth": 0.5, "weights": "pretrained"},
+    "mobilenet_v2": {"width": 0.35, "depth": 0.5},
+    "resnet18": {"width": 0.125, "depth": 0.5},
+    "vgg11": {"width": 0.125},
+}
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+@pytest.mark.parametrize("checkpoint", ["own factory", "resnet18"], indirect=True)
+def test_a_student_of_another_family_takes_the_place_of_the_network(checkpoint, apply, student):
+    settings = {"family": student, **STUDENTS[student]}
+    config = CONFIGS["distil"](epochs=1, batch_size=16, student=settings, features={})
+    result = apply("distil", config=config)
+    architecture, teacher = result.info.architecture, checkpoint.info.architecture
+    assert architecture.family == student
+    assert (architecture.outputs, architecture.height) == (teacher.outputs, teacher.height)
+    assert (result.info.labels, result.info.preprocess) == (checkpoint.info.labels, checkpoint.info.preprocess)
+    assert "projections" not in " ".join(result.load().state_dict())
+    notes = "\n".join(result.info.lineage[-1].config["notes"])
+    assert f"the student is a new {student}" in notes
+    pretrained = settings.get("weights") == "pretrained"
+    assert ("its weights were made for pixels of mean" in notes) == (
+        pretrained and PREPROCESS.mean != MODELS[student].preprocess.mean
+    )
+    current = result
+    for following in ("prune", "decompose", "quantise"):
+        current = apply(following, source=current, folder=following)
+    assert torch.isfinite(outputs(current.load())).all()
+    assert current.info.architecture == architecture
+    with pytest.raises(RecipeError, match="a new student would undo distil, prune, decompose, quantise"):
+        apply("distil", config=config, source=current, folder="again")
 
 
 def test_an_unknown_technique_lists_the_known_ones():

@@ -36,6 +36,15 @@ def test_wrong_threads_and_layers_are_all_named_before_any_training(tmp_path, mo
     assert not list((tmp_path / "runs/store").glob("finetune/*"))
 
 
+def test_steps_after_a_new_student_name_its_layers(tmp_path):
+    context = replace(tiny_context(tmp_path), data=TinyPictures(per_side=3))
+    student = {"technique": "distil", "student": {"family": "resnet18", "width": 0.125}}
+    keep = {"technique": "prune", "ratio": 0.2, "keep": ["features.stem.conv"]}
+    preflight(make_recipe(compress=[student, keep]), context, HostDevice())
+    with pytest.raises(RecipeError, match=r"keep: the model has no layer features\.stem\.conv"):
+        preflight(make_recipe(compress=[{"technique": "distil"}, keep]), context, HostDevice())
+
+
 def test_factors_of_an_earlier_decomposition_may_be_named(tmp_path):
     context = replace(tiny_context(tmp_path), data=TinyPictures(per_side=3))
     decompose, quantise = {"technique": "decompose"}, {"technique": "quantise", "float_layers": ["4.2", "9"]}

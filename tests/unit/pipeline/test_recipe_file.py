@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from phonefit.pipeline import recipe_check
 from phonefit.pipeline.errors import RecipeError, UnknownNameError
 from phonefit.pipeline.recipe_file import (
     apply_overrides,
@@ -114,10 +113,10 @@ def test_every_problem_is_reported_at_once_with_what_is_allowed(write):
         "data.source: 'imagefolder' is not allowed; did you mean 'image_folder'? allowed: image_folder, csv, idx, demo",
         "finetune.epochs: -1 is not allowed: it should be greater than or equal to 0",
         "compress.0.technique: 'quantize' is not allowed; did you mean 'quantise'?",
-        "compress.1.ratio: is missing",
+        "compress.1: prune takes exactly one of ratio, multiply_adds, bytes",
         "convert.runtimes.0: 'onx' is not allowed; did you mean 'onnx'?",
         "budget.ram: '6 apples' is not allowed",
-        "search.sampler: 'tpee' is not allowed; did you mean 'tpe'? allowed: random, tpe",
+        "search.sampler: 'tpee' is not allowed; did you mean 'tpe'? allowed: grid, random, tpe",
         "task: unknown task 'clasification'; did you mean 'classification'?",
         "model.family: unknown family 'efficientnet_lite9'; did you mean",
     ):
@@ -165,7 +164,29 @@ def test_an_unknown_recipe_lists_the_shipped_ones(tmp_path):
         ("model.head.hidden=[0]", "model.head.hidden.0: 0 is not allowed: it should be greater than or equal to 1"),
         ("data.input.height=16", "data.input.height: 16 is too small: resnet18 takes at least 32 pixels"),
         ("search.after_run=true", "search.after_run: there is nothing to search: search.space is empty"),
+        (
+            "compress=[{technique: distil, student: {family: resnet19}}]",
+            "compress.0.student.family: unknown family 'resnet19'; did you mean 'resnet18'?",
+        ),
+        (
+            "compress=[{technique: distil, student: {family: resnet18, weights: pretrained}}]",
+            "compress.0.student.weights: no packaged weights for resnet18; use random. Families with weights:",
+        ),
+        (
+            "compress=[{technique: prune, ratio: 0.1}, {technique: distil, student: {family: resnet18}}]",
+            "compress.1.student: a new network would undo prune; put this step before them",
+        ),
+        (
+            "compress=[{technique: decompose, ranks: budget}]",
+            "compress.0: ranks: budget needs a target, for example target: {multiply_adds: 0.5}",
+        ),
         ("bench.device=hots", "bench.device: unknown device 'hots'; did you mean 'host'?"),
+        (
+            "search.objectives=[quality, instructions]",
+            "search.objectives: bench.device host does not count instructions; devices that do: emulator:counts",
+        ),
+        ("budget.energy_uj=900", "budget.energy_uj: needs bench.energy=true, on a phone that tells its power"),
+        ("search.objectives=[quality, energy_uj]", "search.objectives: energy_uj needs bench.energy=true"),
     ],
 )
 def test_what_the_recipe_refers_to_is_checked_before_any_work(write, override, expected):
@@ -188,7 +209,7 @@ def test_what_the_recipe_refers_to_is_checked_before_any_work(write, override, e
         ("model.family: [resnet18, resnet19]", "'resnet19' gives model.family: unknown family"),
         ("data.limit: [100, 200]", "cannot be searched: trials on different pictures"),
         ("search.trials: [1, 2]", "cannot be searched"),
-        ("compress: [[], [{technique: prune}]]", "gives compress.0.ratio: is missing"),
+        ("compress: [[], [{technique: prune}]]", "gives compress.0: prune takes exactly one of ratio"),
     ],
 )
 def test_the_search_space_is_checked_before_any_work(write, axis, expected):
@@ -198,12 +219,47 @@ def test_the_search_space_is_checked_before_any_work(write, axis, expected):
     assert expected in problem
 
 
-def test_a_quantisation_that_a_runtime_cannot_run_is_refused(write, monkeypatch):
-    able = {"executorch": frozenset({"int8_static"}), "tflite": frozenset(), "onnx": frozenset({"int8_static"})}
-    monkeypatch.setattr(recipe_check, "RUNTIME_SCHEMES", able)
-    (problem,) = problems_of(write(MINIMAL + "compress: [{technique: quantise}]"))
-    assert problem.strip() == (
-        "compress.0.scheme: tflite cannot run 'int8_static'; runtimes that can: executorch, onnx"
+@pytest.mark.parametrize(
+    "step, problem",
+    [
+        (
+            "scheme: int8_weights",
+            "compress.0.scheme: executorch cannot run 'int8_weights', it can run int8_static, int8_dynamic, "
+            "int4_weights, fp16; runtimes that can: tflite, onnx",
+        ),
+        (
+            "scheme: int4_weights",
+            "compress.0.granularity: onnx cannot run int4_weights 'per_channel', it can run per_block; "
+            "runtimes that can: executorch, tflite",
+        ),
+        (
+            "granularity: per_block, scheme: int4_weights",
+            "compress.0.granularity: executorch cannot run int4_weights 'per_block', it can run per_channel; "
+            "runtimes that can: tflite, onnx",
+        ),
+        (
+            "scheme: int8_dynamic, granularity: per_tensor",
+            "compress.0.granularity: executorch cannot run int8_dynamic 'per_tensor', it can run per_channel; runtimes "
+            "that can: tflite, onnx",
+        ),
+        (
+            "scheme: fp16, float_layers: [head]",
+            "compress.0.float_layers: executorch computes the whole of a float16 file in float16; leave float_layers "
+            "empty, or leave it out",
+        ),
+    ],
+)
+def test_a_quantisation_that_a_runtime_cannot_run_is_refused(write, step, problem):
+    assert [text.strip() for text in problems_of(write(f"{MINIMAL}compress: [{{technique: quantise, {step}}}]"))] == [
+        problem
+    ]
+
+
+def test_int4_weights_for_what_runs_them_is_accepted(write):
+    steps = "compress: [{technique: quantise, scheme: int4_weights}]"
+    assert (
+        load_recipe(write(f"{MINIMAL}convert: {{runtimes: [executorch, tflite]}}\n{steps}")).compress[0].scheme
+        == "int4_weights"
     )
 
 

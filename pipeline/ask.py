@@ -1,0 +1,98 @@
+"""Asking the run's device what a candidate costs, for compression steps that aim at a figure of the device."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from phonefit.device_bench.device import Device
+from phonefit.device_bench.report import Report
+from phonefit.device_bench.runtimes import runtime_module
+from phonefit.models.artifact import SUFFIXES, Runtime, load_artifact
+from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.layers import unknown_layers
+from phonefit.models.quantisation import Quantisation
+from phonefit.pipeline.budget import memory_limit
+from phonefit.pipeline.context import Context
+from phonefit.pipeline.convert import tools
+from phonefit.pipeline.convert.stage import MODEL_NAME, converted
+from phonefit.pipeline.measure import identity, measure
+from phonefit.pipeline.recipe import BenchConfig, Recipe
+from phonefit.pipeline.recipe_steps import QuantiseConfig
+
+
+@dataclass(frozen=True)
+class AskRunDevice:
+    """Converts candidates for one runtime and measures them. Both go through the store: nothing is asked twice.
+
+    Attributes:
+        context: what converting and measuring need.
+        quantisation: what the recipe ends with, for candidates that are not quantised yet.
+        memory_limit_bytes: enforced by devices that can.
+        identity: what an answer depends on besides the candidate.
+    """
+
+    context: Context
+    device: Device
+    runtime: Runtime
+    bench: BenchConfig
+    quantisation: Quantisation | None
+    memory_limit_bytes: int | None
+    identity: Mapping[str, JsonValue]
+
+    def __call__(self, candidate: Checkpoint) -> Report:
+        """The report of one candidate. What the file computes is not compared with the candidate.
+
+        Raises:
+            ConversionError: it cannot be converted.
+            DeviceError, MeasurementError: it cannot be measured.
+        """
+        with tempfile.TemporaryDirectory(prefix="phonefit-candidate-") as folder:
+            result = converted(self._quantised(candidate, Path(folder)), self.runtime, self.context)
+        artifact, path = load_artifact(result.path / f"{MODEL_NAME}{SUFFIXES[self.runtime]}")
+        _, report = measure(artifact, path, self.device, self.bench, self.context, self.memory_limit_bytes)
+        return report
+
+    def _quantised(self, candidate: Checkpoint, folder: Path) -> Checkpoint:
+        """The candidate with the quantisation that the recipe ends with, written into `folder` where it lacks one."""
+        if self.quantisation is None or candidate.info.quantisation is not None:
+            return candidate
+        network = candidate.load()
+        # a factor of a later decomposition does not exist yet: the layer that it will be a part of stands for it
+        layers = tuple(
+            name.rpartition(".")[0] if unknown_layers(network, [name]) else name
+            for name in self.quantisation.float_layers
+        )
+        asked = self.quantisation.model_copy(update={"float_layers": layers})
+        return Checkpoint.save(folder, network, candidate.info.model_copy(update={"quantisation": asked}))
+
+
+def ask_run_device(recipe: Recipe, device: Device, context: Context) -> AskRunDevice:
+    """What a run asks: the recipe's first runtime on its device, quantised as its quantise step says.
+
+    The energy is not measured.
+
+    Raises:
+        DeviceError: the device cannot be reached.
+    """
+    runtime, bench = recipe.convert.runtimes[0], recipe.bench.model_copy(update={"energy": False})
+    limit, quantisation = memory_limit(recipe.budget), _quantisation(recipe)
+    packages = {**tools(runtime), **runtime_module(runtime).versions()}
+    answered_by: dict[str, JsonValue] = {
+        **identity(device.info(), bench),
+        "runtime": runtime,
+        "quantisation": None if quantisation is None else quantisation.as_json(),
+        "memory_limit_bytes": limit if device.limits_memory else None,
+        "tools": {name: packages[name] for name in sorted(packages)},
+    }
+    return AskRunDevice(context, device, runtime, bench, quantisation, limit, answered_by)
+
+
+def _quantisation(recipe: Recipe) -> Quantisation | None:
+    for step in recipe.compress:
+        if isinstance(step, QuantiseConfig):
+            asked = {name: value for name, value in step.as_json().items() if name in Quantisation.model_fields}
+            return Quantisation.model_validate(asked)
+    return None

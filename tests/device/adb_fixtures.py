@@ -6,14 +6,27 @@ Test modules ask for these fixtures by `pytest_plugins`; they bear names that no
 import contextlib
 import os
 import socket
+import time
 from pathlib import Path
 
 import adbutils
+import psutil
 import pytest
 
 from phonefit.device_bench.adb import Adb
 from phonefit.device_bench.adb_server import AdbServer
+from phonefit.device_bench.android import AndroidDevice
 from tests.device.adb_device_stand_in import AdbDeviceStandIn
+from tests.device.phone_case import become_phone, runner_folder
+
+# Tells its process id and never ends; with a child, as a runner under a wrapper is.
+HANGS = """
+    #!/bin/sh
+    echo "loading the model"
+    sleep 600 &
+    echo $$ $! > {pids}
+    wait
+"""
 
 
 @contextlib.contextmanager
@@ -71,3 +84,57 @@ def stand_in(private_adb, tmp_path):
 def stand_in_adb(private_adb, stand_in):
     """The same, as adb reaches it."""
     return Adb(stand_in.serial, private_adb)
+
+
+def wait_for(happened, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not (value := happened()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture
+def open_device(private_adb, stand_in, tmp_path):
+    """Opens the phone with a runner that does as the script says; all are cleaned up at the end."""
+    become_phone(stand_in)
+    opened = contextlib.ExitStack()
+    count = 0
+
+    def open_with(*script):
+        nonlocal count
+        count += 1
+        program = runner_folder(tmp_path / f"native_{count}", *script)
+        device = AndroidDevice(
+            stand_in.serial, server=private_adb, state=tmp_path / "state", find_runner=lambda *_: program
+        )
+        opened.callback(device.cleanup)
+        return device
+
+    with opened:
+        yield open_with
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A runner that hangs, and the processes that it has become on the device."""
+    pids = tmp_path / "pids"
+
+    def processes():
+        text = pids.read_text() if pids.exists() else ""
+        return [int(word) for word in text.split()] if text.endswith("\n") else []
+
+    return HANGS.format(pids=pids), processes
+
+
+def alive(pids):
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+def open_and_run(open_device, job):
+    device = open_device()
+    device.prepare()
+    try:
+        return device.run(job)
+    finally:
+        device.cleanup()

@@ -1,98 +1,19 @@
 """Everything that goes wrong on the way to a device, with the real adb client. Nothing may be left on the device."""
 
-import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 
-import psutil
 import pytest
 
 from phonefit.device_bench.adb_errors import AdbCommandError, AdbTimeoutError, ConnectionLostError
-from phonefit.device_bench.android import AndroidDevice
 from phonefit.device_bench.device import DeviceError, MeasurementError
-from phonefit.device_bench.device_lock import DeviceBusyError
-from phonefit.device_bench.shell_device import FOLDER
 from phonefit.models.errors import FileFormatError
 from tests.device.adb_device_stand_in import WORK
-from tests.device.phone_case import become_phone, runner_folder, small_job
+from tests.device.adb_fixtures import alive, open_and_run, wait_for
+from tests.device.phone_case import small_job
 
 pytest_plugins = ["tests.device.adb_fixtures"]
-
-# Tells its process id and never ends; with a child, as a runner under a wrapper is.
-HANGS = """
-    #!/bin/sh
-    echo "loading the model"
-    sleep 600 &
-    echo $$ $! > {pids}
-    wait
-"""
-# What a phonefit process does; `bench` has the same order.
-PROCESS = """
-import json, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with Ctrl-C ignored
-from pathlib import Path
-from phonefit.device_bench.adb_server import AdbServer
-from phonefit.device_bench.android import AndroidDevice
-from phonefit.device_bench.device import Job
-case = json.loads(sys.argv[1])
-device = AndroidDevice(case["serial"], server=AdbServer(case["port"], case["binary"]), state=Path(case["state"]),
-                       find_runner=lambda runtime, architecture: Path(case["program"]))
-try:
-    device.prepare()
-    device.run(Job.model_validate(case["job"]))
-finally:
-    device.cleanup()
-"""
-
-
-def wait_for(happened, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (value := happened()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return value
-
-
-@pytest.fixture
-def open_device(private_adb, stand_in, tmp_path):
-    """Opens the phone with a runner that does as the script says; all are cleaned up at the end."""
-    become_phone(stand_in)
-    opened = contextlib.ExitStack()
-    count = 0
-
-    def open_with(*script):
-        nonlocal count
-        count += 1
-        program = runner_folder(tmp_path / f"native_{count}", *script)
-        device = AndroidDevice(
-            stand_in.serial, server=private_adb, state=tmp_path / "state", find_runner=lambda *_: program
-        )
-        opened.callback(device.cleanup)
-        return device
-
-    with opened:
-        yield open_with
-
-
-@pytest.fixture
-def hanging(tmp_path):
-    """A runner that hangs, and the processes that it has become on the device."""
-    pids = tmp_path / "pids"
-
-    def processes():
-        text = pids.read_text() if pids.exists() else ""
-        return [int(word) for word in text.split()] if text.endswith("\n") else []
-
-    return HANGS.format(pids=pids), processes
-
-
-def alive(pids):
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
 
 
 def test_unplugged_in_the_middle_of_a_push(open_device, stand_in, tmp_path):
@@ -110,15 +31,6 @@ def test_unplugged_in_the_middle_of_a_push(open_device, stand_in, tmp_path):
     # half of the model was there
     assert stand_in.files() == [] and stand_in.settings == {}
     assert len(open_and_run(open_device, job).sample_nanoseconds) == 12
-
-
-def open_and_run(open_device, job):
-    device = open_device()
-    device.prepare()
-    try:
-        return device.run(job)
-    finally:
-        device.cleanup()
 
 
 def test_unplugged_for_good_leaves_a_journal_that_the_next_start_works_off(
@@ -255,120 +167,6 @@ def test_a_runner_that_hangs_is_ended_on_the_device_with_its_children(open_devic
     wait_for(lambda: not alive(processes()))
     device.cleanup()
     assert stand_in.files() == []
-
-
-@pytest.fixture
-def start_process(private_adb, stand_in, tmp_path, hanging):
-    """Starts another phonefit process on the phone, which hangs in its run; returns it when it does."""
-    become_phone(stand_in)
-    script, processes = hanging
-    case = {
-        "serial": stand_in.serial,
-        "port": private_adb.port,
-        "binary": private_adb.binary(),
-        "state": str(tmp_path / "state"),
-        "program": str(runner_folder(tmp_path / "native", script)),
-        "job": small_job(tmp_path).as_json(),
-    }
-    with contextlib.ExitStack() as started:
-
-        def start():
-            process = subprocess.Popen(
-                [sys.executable, "-c", PROCESS, json.dumps(case)], stderr=subprocess.PIPE, text=True
-            )
-            started.callback(process.communicate)
-            started.callback(process.kill)
-            wait_for(processes)
-            return process
-
-        yield start
-        for pid in alive(processes()):
-            os.kill(pid, signal.SIGKILL)
-
-
-def test_two_processes_on_one_phone(start_process, open_device, stand_in):
-    process = start_process()
-    before = len(stand_in.commands)
-    with pytest.raises(DeviceBusyError, match=rf"in use by process {process.pid} .*or end it: kill {process.pid}"):
-        open_device().prepare()
-    # the one that came second has touched nothing
-    assert stand_in.commands[before:] == []
-
-
-def test_ctrl_c_in_the_middle_of_a_run_ends_it_on_the_phone_and_cleans_up(start_process, stand_in, hanging):
-    _, processes = hanging
-    process = start_process()
-    assert stand_in.files() and stand_in.settings
-    process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
-    assert stand_in.files() == [] and stand_in.settings == {}
-    wait_for(lambda: not alive(processes()))
-
-
-def test_after_a_kill_the_next_process_cleans_up_first(start_process, open_device, stand_in, tmp_path):
-    process = start_process()
-    process.kill()
-    process.wait()
-    assert f"{FOLDER.rpartition('/')[2]}" in stand_in.files() and stand_in.settings
-    before = len(stand_in.commands)
-    assert open_and_run(open_device, small_job(tmp_path)).peak_bytes == 3000
-    undo, set_anew = (f"cmd power set-fixed-performance-mode-enabled {word}" for word in ("false", "true"))
-    assert stand_in.commands.index(undo, before) < stand_in.commands.index(set_anew, before)
-    assert stand_in.files() == [] and stand_in.settings == {}
-    assert list((tmp_path / "state").glob("*.json")) == []
-
-
-class Interrupting:
-    """Counts what a session asks of the device, and presses Ctrl-C just before or just after one of these steps."""
-
-    def __init__(self, adb, step=None, when="before"):
-        self.step, self.when, self.steps = step, when, []
-        for name in ("shell", "_copy"):
-            setattr(adb, name, self._counted(getattr(adb, name)))
-
-    def _counted(self, real):
-        def counted(command, *arguments, **options):
-            self.steps.append(" ".join(command))
-            now = len(self.steps) - 1 == self.step
-            if now and self.when == "before":
-                raise KeyboardInterrupt
-            result = real(command, *arguments, **options)
-            if now:
-                raise KeyboardInterrupt
-            return result
-
-        return counted
-
-
-def session(device, job):
-    """What `bench` does with a device."""
-    try:
-        device.prepare()
-        return device.run(job)
-    finally:
-        device.cleanup()
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_ctrl_c_at_any_moment(open_device, stand_in, tmp_path, when):
-    job = small_job(tmp_path)
-    device = open_device()
-    undisturbed = Interrupting(device._open())
-    session(device, job)
-    before_cleanup = next(place for place, line in enumerate(undisturbed.steps) if line.startswith(("rm -f", "rmdir")))
-    assert any(" push " in line for line in undisturbed.steps[:before_cleanup])
-    kinds = [line.partition("phonefit")[0] for line in undisturbed.steps]
-    for step in (kinds.index(kind) for kind in dict.fromkeys(kinds)):  # the first of each kind of step
-        device = open_device()
-        interrupting = Interrupting(device._open(), step, when)
-        with pytest.raises(KeyboardInterrupt):
-            session(device, job)
-        assert len(interrupting.steps) > step
-        if step < before_cleanup:
-            assert (stand_in.files(), stand_in.settings) == ([], {}), undisturbed.steps[step]
-    # where the cleaning up itself was interrupted, the next session finishes it
-    assert len(session(open_device(), job).sample_nanoseconds) == 12
-    assert stand_in.files() == [] and stand_in.settings == {}
 
 
 def test_a_restart_in_the_middle_of_a_push_is_told_from_a_pulled_cable(open_device, stand_in, tmp_path, monkeypatch):

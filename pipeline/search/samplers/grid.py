@@ -1,15 +1,15 @@
 """Grid search in a random order: all values of finite axes, and a few levels of ranges, refined when all are tried."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from phonefit.pipeline.search.samplers.axes import Axis, Value, axes_of
+from phonefit.pipeline.search.samplers.base import WholeSpaceSampler
 from phonefit.pipeline.search.space import Space, distributions
 
 _FIRST_INTERVALS = 4
@@ -23,7 +23,7 @@ def make(seed: int, space: Space) -> BaseSampler:
     return LazyGridSampler(seed, distributions(space))
 
 
-class LazyGridSampler(BaseSampler):
+class LazyGridSampler(WholeSpaceSampler):
     """A random point of the grid that no trial of the study has.
 
     Ranges with more than 64 values have 5 levels, both ends among them; when the whole grid has been tried, 9, then 17,
@@ -33,21 +33,6 @@ class LazyGridSampler(BaseSampler):
     Args:
         seed: the same seed and the same trials give the same point.
     """
-
-    def __init__(self, seed: int, search_space: Mapping[str, BaseDistribution]) -> None:
-        self._seed = seed
-        self._space = dict(search_space)
-        self._independent = RandomSampler(seed=seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All parameters."""
-        return dict(self._space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """A uniform value, for a parameter that is not in the space."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -17,6 +17,7 @@ from scipy.stats import yeojohnson, yeojohnson_normmax
 from scipy.stats.qmc import Sobol
 
 from phonefit.pipeline.search.samplers.axes import Axis, Floats, axes_of, distances, grid_around, random_points
+from phonefit.pipeline.search.samplers.base import WholeSpaceSampler
 from phonefit.pipeline.search.samplers.surrogate import (
     Surrogate,
     condition,
@@ -51,7 +52,7 @@ def make(seed: int, space: Space) -> BaseSampler:
     return TensorTrainSampler(seed=seed, search_space=distributions(space))
 
 
-class TensorTrainSampler(BaseSampler):
+class TensorTrainSampler(WholeSpaceSampler):
     """Bayesian optimisation with a tensor-train surrogate; its acquisition is maximised by tensor cross approximation.
 
     For each trial:
@@ -87,21 +88,13 @@ class TensorTrainSampler(BaseSampler):
     """
 
     def __init__(self, seed: int = 0, search_space: Mapping[str, BaseDistribution] | None = None) -> None:
-        self._seed = seed
-        self._space = dict(search_space) if search_space is not None else None
-        self._independent = RandomSampler(seed=seed)
-        self._intersection = IntersectionSearchSpace(include_pruned=True)
+        super().__init__(seed, search_space or {})
+        self._seen = IntersectionSearchSpace(include_pruned=True) if search_space is None else None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are chosen together."""
-        space = self._space if self._space is not None else self._intersection.calculate(study)
+        """The parameters that are chosen together: those with a choice."""
+        space = self._space if self._seen is None else self._seen.calculate(study)
         return {name: distribution for name, distribution in space.items() if not distribution.single()}
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """A uniform value, for parameters that not every trial has."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from phonefit.pipeline.search.samplers.axes import Axis, axes_of
+from phonefit.pipeline.search.samplers.base import WholeSpaceSampler
 from phonefit.pipeline.search.samplers.grid import levels_of
 from phonefit.pipeline.search.space import Space, distributions
 
@@ -32,7 +33,7 @@ def make(seed: int, space: Space) -> BaseSampler:
     return TTOptSampler(seed, distributions(space))
 
 
-class TTOptSampler(BaseSampler):
+class TTOptSampler(WholeSpaceSampler):
     """Hands out, in order, the points that TTOpt asks for. One objective only; constraints are ignored.
 
     The package computes in batches and keeps its state inside. So it is run anew for each trial over the values that
@@ -43,20 +44,8 @@ class TTOptSampler(BaseSampler):
     """
 
     def __init__(self, seed: int, search_space: Mapping[str, BaseDistribution], rank: int = RANK) -> None:
-        self._seed = seed
-        self._space = dict(search_space)
+        super().__init__(seed, search_space)
         self._rank = rank
-        self._independent = RandomSampler(seed=seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All parameters."""
-        return dict(self._space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """A uniform value, for a parameter that is not in the space."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

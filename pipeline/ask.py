@@ -69,16 +69,16 @@ class AskRunDevice:
         return Checkpoint.save(folder, network, candidate.info.model_copy(update={"quantisation": asked}))
 
 
-def ask_run_device(recipe: Recipe, device: Device, context: Context) -> AskRunDevice:
-    """What a run asks: the recipe's first runtime on its device, quantised as its quantise step says.
+def ask_run_device(recipe: Recipe, device: Device, context: Context, runtime: Runtime | None = None) -> AskRunDevice:
+    """What a run asks: one runtime, by default the recipe's first, on its device, quantised as its quantise step says.
 
     The energy is not measured.
 
     Raises:
         DeviceError: the device cannot be reached.
     """
-    runtime, bench = recipe.convert.runtimes[0], recipe.bench.model_copy(update={"energy": False})
-    limit, quantisation = memory_limit(recipe.budget), _quantisation(recipe)
+    runtime, bench = runtime or recipe.convert.runtimes[0], recipe.bench.model_copy(update={"energy": False})
+    limit, quantisation = memory_limit(recipe.limits), _quantisation(recipe)
     packages = {**tools(runtime), **runtime_module(runtime).versions()}
     answered_by: dict[str, JsonValue] = {
         **identity(device.info(), bench),
@@ -91,7 +91,7 @@ def ask_run_device(recipe: Recipe, device: Device, context: Context) -> AskRunDe
 
 
 def _quantisation(recipe: Recipe) -> Quantisation | None:
-    for step in recipe.compress:
+    for step in recipe.steps:
         if isinstance(step, QuantiseConfig):
             asked = {name: value for name, value in step.as_json().items() if name in Quantisation.model_fields}
             return Quantisation.model_validate(asked)

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from phonefit.device_bench.device import MeasurementError
+from phonefit.device_bench.report import Report
 from phonefit.pipeline.errors import BudgetError, RecipeError
-from phonefit.pipeline.recipe import BudgetConfig
+from phonefit.pipeline.recipe_auto import BudgetConfig
 from phonefit.pipeline.result import FileResult, Violation
 
 
@@ -23,6 +25,7 @@ class Figures:
         out_of_memory: the device's memory limit ended the process; how much it would have needed is not known.
         energy: microjoules of one inference; None when the device gave no figure.
         energy_source: "measured" or "modelled"; why there is none when `energy` is None.
+        instructions: of one inference; None when the device does not count them.
     """
 
     bytes: float
@@ -32,6 +35,7 @@ class Figures:
     out_of_memory: bool = False
     energy: float | None = None
     energy_source: str = "not measured"
+    instructions: float | None = None
 
 
 TOLERANCE = 1e-9
@@ -43,22 +47,46 @@ REMEDIES = {
     "file_size": "quantise, prune with a higher ratio, or a smaller model (model.width)",
     "latency_p90_ms": "another runtime, quantise, prune, a smaller input size, or more bench.threads",
     "energy_uj": "another runtime, quantise, prune, or a smaller input size",
+    "instructions": "another runtime, quantise, prune, or a smaller input size",
     "quality_drop": "a lower prune ratio, more recover.epochs, distil, or float_layers in quantise",
 }
 
 
+NOTHING = Figures(0, 0, 0, 0, energy=0, instructions=0)
+
+
+def limits_of(budget: BudgetConfig) -> dict[str, float]:
+    """Name -> limit, of those that are given; "ram" is the share of the RAM that the model may use, in bytes."""
+    return {name: limit for name, limit, _, _ in _limits(NOTHING, budget)}
+
+
+def figures_under(figures: Figures, budget: BudgetConfig) -> dict[str, float]:
+    """Name of the limit -> figure that it is about, for each limit that is given."""
+    return {name: figure for name, _, figure, _ in _limits(figures, budget)}
+
+
 def memory_limit(budget: BudgetConfig) -> int | None:
     """Bytes that the process may use where a device enforces it: the lower of ram x ram_share and peak_memory."""
-    limits = [
-        limit for name, limit, _, _ in _limits(Figures(0, 0, 0, 0, energy=0), budget) if name in ("ram", "peak_memory")
-    ]
+    limits = [limit for name, limit, _, _ in _limits(NOTHING, budget) if name in ("ram", "peak_memory")]
     return int(min(limits)) if limits else None
 
 
 def figures_of(file: FileResult) -> Figures:
     """The figures of one file of a trial."""
-    report = file.report
-    figures = Figures(file.artifact.bytes, report.peak_memory_bytes(), report.p90_milliseconds(), file.quality_drop)
+    return figures_of_report(file.report, file.artifact.bytes, file.quality_drop)
+
+
+def figures_of_report(report: Report, size: int | None = None, quality_drop: float = 0.0) -> Figures:
+    """The figures of one measured file, whose size is that of the report where it is not given."""
+    figures = Figures(
+        report.model_bytes if size is None else size,
+        report.peak_memory_bytes(),
+        report.p90_milliseconds(),
+        quality_drop,
+    )
+    counted = report.figures.get("instructions")
+    if counted is not None and counted.samples:
+        figures = replace(figures, instructions=median(counted.samples))
     energy = report.figures.get("energy")
     if energy is None:
         return replace(figures, out_of_memory=report.out_of_memory)
@@ -78,7 +106,7 @@ def margins(figures: Figures, budget: BudgetConfig) -> dict[str, float]:
     excess = {name: figure / limit - 1 if limit > 0 else figure for name, limit, figure, _ in _limits(figures, budget)}
     if figures.out_of_memory:  # it would have needed more than it reached, nobody knows how much
         excess |= {name: 1.0 for name in ("ram", "peak_memory") if name in excess}
-        for name in ("latency_p90_ms", "energy_uj"):
+        for name in ("latency_p90_ms", "energy_uj", "instructions"):
             excess.pop(name, None)
     return {name: 0.0 if abs(value) <= TOLERANCE else value for name, value in excess.items()}
 
@@ -107,6 +135,7 @@ def _limits(figures: Figures, budget: BudgetConfig) -> list[tuple[str, float, fl
         ("file_size", budget.file_size, figures.bytes, "bytes"),
         ("latency_p90_ms", budget.latency_p90_ms, figures.latency_p90, "ms"),
         ("energy_uj", budget.energy_uj, _energy_of(figures, budget), f"uJ ({figures.energy_source})"),
+        ("instructions", budget.instructions, _instructions_of(figures, budget), "instructions"),
         ("quality_drop", budget.quality_drop, figures.quality_drop, "share"),
     ]
     return [(name, float(limit), figure, unit) for name, limit, figure, unit in limits if limit is not None]
@@ -120,6 +149,17 @@ def _energy_of(figures: Figures, budget: BudgetConfig) -> float:
     raise MeasurementError(
         f"budget.energy_uj = {budget.energy_uj:g} cannot be checked: {figures.energy_source}; set bench.energy=true "
         "on a phone that tells its power, count on emulator:counts, or leave the limit out"
+    )
+
+
+def _instructions_of(figures: Figures, budget: BudgetConfig) -> float:
+    if figures.instructions is not None:
+        return figures.instructions
+    if budget.instructions is None or figures.out_of_memory:
+        return math.inf
+    raise MeasurementError(
+        f"budget.instructions = {budget.instructions} cannot be checked: the device counted none; measure on "
+        "emulator:counts, or leave the limit out"
     )
 
 
@@ -159,6 +199,8 @@ def describe(violation: Violation) -> str:
         limit, figure = f"{violation.limit / 1e6:.2f} MB", f"{violation.figure / 1e6:.2f} MB"
     elif violation.unit == "share":
         limit, figure = f"{violation.limit * 100:.2f} points", f"{violation.figure * 100:.2f} points"
+    elif violation.unit == "instructions":
+        limit, figure = f"{violation.limit:,.0f}", f"{violation.figure:,.0f}"
     elif violation.unit.startswith("uJ"):
         limit, figure = f"{violation.limit:,.0f} {violation.unit}", f"{violation.figure:,.0f} {violation.unit}"
     else:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,10 +17,10 @@ from phonefit.pipeline.cli_common import (
     terminal_progress,
 )
 from phonefit.pipeline.cli_devices import app as devices_app
-
-if TYPE_CHECKING:
-    from phonefit.pipeline.search.result import SearchResult
-
+from phonefit.pipeline.cli_explain import app as explain_app
+from phonefit.pipeline.cli_search import app as search_app
+from phonefit.pipeline.cli_search import run_search
+from phonefit.pipeline.cli_size import app as size_app
 
 app = typer.Typer(
     cls=ExplainingGroup,
@@ -37,7 +37,10 @@ recipes_app = typer.Typer(
     invoke_without_command=True,
 )
 app.add_typer(recipes_app, name="recipes")
+app.add_typer(search_app)
 app.add_typer(devices_app)
+app.add_typer(size_app, name="size")
+app.add_typer(explain_app)
 
 
 @app.command(epilog="Example: phonefit run demo finetune.epochs=2 'convert.runtimes=[tflite]'")
@@ -65,44 +68,12 @@ def run(
         print_rich(trial_table(trial))
         print_rich(f"{stage_summary(trial)}\nfiles: {folder / 'files'} · all figures: {folder / 'trial.json'}")
     if loaded.search.after_run if search_too is None else search_too:
-        found = _search(loaded, None, runs, quiet=as_json)
+        found = run_search(loaded, None, runs, quiet=as_json)
         result["search"] = found.as_json()
     if as_json:
         print_json(result)
     if trial.best is None:
         raise nothing_fits(trial.files)
-
-
-@app.command(epilog="Example: phonefit search demo --trials 12 search.sampler=random")
-def search(
-    recipe: RecipeArgument,
-    overrides: OverridesArgument = None,
-    trials: Annotated[
-        int | None, typer.Option("--trials", min=1, help="Trials in total, those of earlier calls included.")
-    ] = None,
-    runs: RunsOption = Path("runs"),
-    as_json: JsonOption = False,
-) -> None:
-    """Search the recipe's space; the measurements choose. The same command goes on where it stopped."""
-    from phonefit.pipeline.errors import BudgetError
-    from phonefit.pipeline.recipe_file import load_recipe
-
-    result = _search(load_recipe(recipe, overrides or []), trials, runs, quiet=as_json)
-    if as_json:
-        print_json(result.as_json())
-    if not result.pareto:
-        raise BudgetError("no trial of the search fits the budget; raise a limit, widen search.space, or add --trials")
-
-
-def _search(recipe: Any, trials: int | None, runs: Path, quiet: bool) -> "SearchResult":
-    from phonefit.pipeline.search.study import search as search_recipe
-    from phonefit.pipeline.search.table import search_table
-
-    result = search_recipe(recipe, trials=trials, runs=runs, progress=terminal_progress())
-    if not quiet:
-        print_rich(search_table(result))
-        print_rich(f"all trials: {runs / recipe.name / 'search.json'}")
-    return result
 
 
 @app.command(epilog="Example: phonefit convert runs/store/finetune/KEY my-recipe.yaml --runtime tflite --out files")

@@ -14,6 +14,7 @@ __all__ = [
     "DataError",
     "DelegationError",
     "FileFormatError",
+    "GateError",
     "ModelError",
     "ParityError",
     "PhonefitError",
@@ -54,5 +55,11 @@ class DelegationError(ConversionError):
 
 class BudgetError(PhonefitError):
     """No file fits the budget. Exits with 1."""
+
+    exit_code = 1
+
+
+class GateError(PhonefitError):
+    """A file that misses the limits of the size gate. Exits with 1."""
 
     exit_code = 1

@@ -37,14 +37,14 @@ def _thread_problems(config: BenchConfig, device: DeviceInfo) -> Iterator[Proble
 
 def _layer_problems(recipe: Recipe, context: Context) -> Iterator[Problem]:
     """Names in `keep` and `float_layers` that the network does not have."""
-    named = [(index, *_layers_of(recipe, index)) for index in range(len(recipe.compress))]
+    named = [(index, *_layers_of(recipe, index)) for index in range(len(recipe.steps))]
     if not any(names for _, _, names in named):
         return
     from torch import nn
 
     outputs = context.task.outputs(context.data.labels)
     architecture = architecture_of(recipe.model, outputs, context.data.preprocess)
-    first = recipe.compress[0]
+    first = recipe.steps[0]
     if isinstance(first, DistilConfig) and first.student is not None:  # the steps after it work on the student
         architecture = architecture_of_student(first.student, architecture)
     network = build_network(architecture)
@@ -55,12 +55,12 @@ def _layer_problems(recipe: Recipe, context: Context) -> Iterator[Problem]:
         factors = {name for name in names if decomposed and _is_factor(name, layers)}
         if problem := unknown_layers(network, set(names) - factors):
             yield Problem(("compress", index, option), problem)
-        decomposed = decomposed or recipe.compress[index].technique == "decompose"
+        decomposed = decomposed or recipe.steps[index].technique == "decompose"
 
 
 def _layers_of(recipe: Recipe, index: int) -> tuple[str, tuple[str, ...]]:
     """Option in which a step names layers, and the names."""
-    step = recipe.compress[index]
+    step = recipe.steps[index]
     if isinstance(step, DistilConfig):
         return "", ()
     return ("float_layers", step.float_layers) if isinstance(step, QuantiseConfig) else ("keep", step.keep)

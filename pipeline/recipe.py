@@ -1,16 +1,18 @@
 """The recipe: everything a run needs, as frozen models. Reading one from YAML is in `recipe_file`.
 
-The compression steps are in `recipe_steps`, the search is in `recipe_search`.
+The compression steps are in `recipe_steps`, the budget and planned compression in `recipe_auto`, the search is in
+`recipe_search`.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, JsonValue, field_validator, model_validator
+from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from phonefit.models.artifact import Runtime
 from phonefit.models.spec import HeadOptions
+from phonefit.pipeline.recipe_auto import AutoConfig, BudgetConfig
 from phonefit.pipeline.recipe_search import SearchConfig
 from phonefit.pipeline.recipe_steps import (
     Config,
@@ -148,20 +150,15 @@ class BenchConfig(Config):
     reuse: bool = True
 
 
-class BudgetConfig(Config):
-    """Limits that a file must meet; what is not given is not limited.
+def _kind_of_compression(value: object) -> str:
+    return "planned" if isinstance(value, Mapping | AutoConfig) else "listed"
 
-    ram x ram_share is a limit on peak memory, beside `peak_memory`. `energy_uj` is microjoules of one inference; it
-    needs bench.energy, or a device that models the energy from counts.
-    """
 
-    ram: ByteSize | None = None
-    ram_share: float = Field(default=0.1, gt=0, le=1)
-    peak_memory: ByteSize | None = None
-    file_size: ByteSize | None = None
-    latency_p90_ms: float | None = Field(default=None, gt=0)
-    energy_uj: float | None = Field(default=None, gt=0)
-    quality_drop: float | None = Field(default=None, ge=0, le=1)
+Compression = Annotated[
+    Annotated[tuple[StepConfig, ...], Tag("listed")] | Annotated[AutoConfig, Tag("planned")],
+    Discriminator(_kind_of_compression),
+]
+"""Steps, or a mapping that asks for a plan."""
 
 
 class Recipe(Config):
@@ -176,7 +173,7 @@ class Recipe(Config):
     task: str = "classification"
     data: DataConfig
     finetune: FinetuneConfig = FinetuneConfig()
-    compress: tuple[StepConfig, ...] = ()
+    compress: Compression = ()
     convert: ConvertConfig = ConvertConfig()
     bench: BenchConfig = BenchConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -191,17 +188,29 @@ class Recipe(Config):
 
     @field_validator("compress")
     @classmethod
-    def _one_quantisation(cls, compress: tuple[StepConfig, ...]) -> tuple[StepConfig, ...]:
-        places = [index for index, step in enumerate(compress) if step.technique == "quantise"]
+    def _one_quantisation(cls, compress: Compression) -> Compression:
+        steps = () if isinstance(compress, AutoConfig) else compress
+        places = [index for index, step in enumerate(steps) if step.technique == "quantise"]
         if len(places) > 1:
             raise ValueError(f"quantise at steps {places}; a checkpoint carries one quantisation")
         return compress
+
+    @property
+    def steps(self) -> tuple[StepConfig, ...]:
+        """The compression steps that are listed; none where they are planned."""
+        return () if isinstance(self.compress, AutoConfig) else self.compress
+
+    @property
+    def limits(self) -> BudgetConfig:
+        """The budget; where compression is planned, with the limits of the plan."""
+        planned = self.compress.budget if isinstance(self.compress, AutoConfig) else None
+        return self.budget if planned is None else self.budget.tightened(planned)
 
 
 def resolved_steps(recipe: Recipe) -> tuple[StepConfig, ...]:
     """The compression steps as they are run: what their trainings leave open is as in fine-tuning."""
     steps: list[StepConfig] = []
-    for step in recipe.compress:
+    for step in recipe.steps:
         if isinstance(step, PruneConfig | DecomposeConfig):
             steps.append(step.model_copy(update={"recover": step.recover.as_in(recipe.finetune)}))
         elif isinstance(step, QuantiseConfig) and step.qat is not None:

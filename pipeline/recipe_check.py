@@ -15,17 +15,17 @@ from phonefit.models.quantisation import Granularity, Scheme
 from phonefit.models.registry import MODELS
 from phonefit.models.tasks import TASKS
 from phonefit.pipeline.recipe import DataConfig, ModelConfig, Recipe
+from phonefit.pipeline.recipe_auto import AutoConfig, BudgetConfig
 from phonefit.pipeline.recipe_content import (
     Parts,
     Problem,
     parse_content,
     problems_error,
     set_value,
-    shown,
     split_path,
     suggest,
 )
-from phonefit.pipeline.recipe_search import Range
+from phonefit.pipeline.recipe_space import space_problems
 from phonefit.pipeline.recipe_steps import DistilConfig, PruneConfig, QuantiseConfig
 
 _SCALES: frozenset[Granularity] = frozenset({"per_channel", "per_tensor"})
@@ -56,20 +56,6 @@ RUNTIME_SCHEMES: Mapping[Runtime, Mapping[Scheme, frozenset[Granularity]]] = {
 Each was tried by running files on the runtime; docs/quantisation.md says what does not work and why.
 """
 
-NOT_SEARCHED: Mapping[str, str] = {
-    "name": "one study belongs to one name",
-    "schema_number": "it belongs to the file format",
-    "description": "it changes nothing",
-    "task": "qualities of different tasks cannot be compared",
-    "data": "trials on different pictures cannot be compared; only data.input can be searched",
-    "budget": "trials under different limits cannot be compared",
-    "search": "a search cannot change itself",
-    "bench.device": "figures of different devices cannot be compared",
-    "bench.reuse": "it changes nothing",
-    "bench.energy": "it changes no file",
-}
-"""Paths that a search may not vary, with the reason. Inside data, data.input may be searched."""
-
 
 def check_recipe(recipe: Recipe) -> None:
     """Check what a recipe refers to: names, files, sizes, the search space.
@@ -77,7 +63,7 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         RecipeError: with every problem.
     """
-    problems = [*_references(recipe), *_space_problems(recipe, broken=frozenset())]
+    problems = [*_references(recipe), *space_problems(recipe, frozenset(), _references)]
     if problems:
         raise problems_error(f"recipe {recipe.name}", problems)
 
@@ -96,7 +82,7 @@ def validated(content: Mapping[str, JsonValue], origin: str, earlier: Sequence[P
     problems = [*earlier, *problems]
     if recipe is not None:
         broken = frozenset(problem.parts[0] for problem in problems if problem.parts)
-        problems += [*_references(recipe), *_space_problems(recipe, broken)]
+        problems += [*_references(recipe), *space_problems(recipe, broken, _references)]
     if problems or recipe is None:
         raise problems_error(origin, problems)
     return recipe
@@ -110,12 +96,31 @@ def apply_overrides(recipe: Recipe, values: Mapping[str, JsonValue]) -> Recipe:
     """
     content = recipe.as_json()
     pairs = [(split_path(path), value) for path, value in values.items()]
-    outer_first = sorted(pairs, key=lambda pair: len(pair[0]))
-    problems = [problem for parts, value in outer_first if (problem := set_value(content, parts, value))]
+    problems = []
+    for parts, value in sorted(pairs, key=lambda pair: len(pair[0])):
+        if any(parts[: len(other)] == other for other, _ in pairs if len(other) < len(parts)):
+            content = _filled_out(content)  # what this path leads to may be a default of a part that was just set
+        if problem := set_value(content, parts, value):
+            problems.append(problem)
     parsed, more = parse_content(content)
     if problems or more or parsed is None:
         raise problems_error(f"recipe {recipe.name}", [*problems, *more])
     return parsed
+
+
+def _filled_out(content: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    parsed, problems = parse_content(content)
+    return content if problems or parsed is None else parsed.as_json()
+
+
+def check_point(recipe: Recipe) -> None:
+    """Check what a point of a search refers to: choices that are valid each by itself can exclude each other.
+
+    Raises:
+        RecipeError: with every problem.
+    """
+    if problems := list(_references(recipe)):
+        raise problems_error("this point of the space cannot run", problems)
 
 
 def _references(recipe: Recipe) -> Iterator[Problem]:
@@ -131,14 +136,54 @@ def _references(recipe: Recipe) -> Iterator[Problem]:
     else:
         yield from _objective_problems(recipe, device)
         yield from _target_problems(recipe, device)
+        yield from _counted_limits(recipe, device)
     yield from _model_references(recipe.model)
     yield from _data_references(recipe.data)
     yield from _size_problems(recipe)
     yield from _student_problems(recipe)
-    for index, step in enumerate(recipe.compress):
+    if isinstance(recipe.compress, AutoConfig):
+        yield from _plan_problems(recipe.compress, recipe)
+    for index, step in enumerate(recipe.steps):
         if isinstance(step, QuantiseConfig):
             for runtime in recipe.convert.runtimes:
                 yield from _scheme_problems(index, step, runtime)
+
+
+def common_granularity(scheme: Scheme, runtimes: Sequence[Runtime]) -> Granularity | None:
+    """The finest granularity with which all of these runtimes run a scheme; None where there is none."""
+    able = [RUNTIME_SCHEMES[runtime].get(scheme, frozenset()) for runtime in runtimes]
+    finest_first: tuple[Granularity, ...] = ("per_block", "per_channel", "per_tensor")
+    return next((one for one in finest_first if all(one in granularities for granularities in able)), None)
+
+
+def _plan_problems(plan: AutoConfig, recipe: Recipe) -> Iterator[Problem]:
+    """A plan without a limit to meet, or with nothing that it could do."""
+    place: Parts = ("compress",)
+    if not recipe.limits.given:
+        names = ", ".join(name for name in BudgetConfig.model_fields if name != "ram_share")
+        text = f"there is nothing to plan for: give a limit here or in the recipe's budget; limits: {names}"
+        yield Problem((*place, "budget"), text)
+    runtimes = recipe.convert.runtimes
+    for scheme in plan.schemes:
+        if common_granularity(scheme, runtimes) is None:
+            unable = [name for name in runtimes if scheme not in RUNTIME_SCHEMES[name]]
+            why = f"{', '.join(unable)} cannot run it" if unable else f"{', '.join(runtimes)} share no granularity"
+            yield Problem((*place, "schemes"), f"{scheme}: {why}; leave it out, or change convert.runtimes")
+    if plan.schemes and "quantise" not in plan.techniques:
+        yield Problem((*place, "schemes"), "quantise is not among the techniques")
+
+
+def _counted_limits(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]:
+    """Limits of instructions where the device does not count."""
+    planned = recipe.compress.budget if isinstance(recipe.compress, AutoConfig) else None
+    for place, budget in ((("budget",), recipe.budget), (("compress", "budget"), planned)):
+        if budget is not None and budget.instructions is not None and not device.counts:
+            counting = ", ".join(name for name, kind in DEVICES.items() if kind.counts)
+            text = (
+                f"bench.device {recipe.bench.device} does not count instructions; devices that do: {counting}. "
+                "Elsewhere use latency_p90_ms"
+            )
+            yield Problem((*place, "instructions"), text)
 
 
 def _scheme_problems(index: int, step: QuantiseConfig, runtime: Runtime) -> Iterator[Problem]:
@@ -165,7 +210,7 @@ def _scheme_problems(index: int, step: QuantiseConfig, runtime: Runtime) -> Iter
 
 def _target_problems(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]:
     """Targets of pruning that the device has no figure for."""
-    for index, step in enumerate(recipe.compress):
+    for index, step in enumerate(recipe.steps):
         if isinstance(step, PruneConfig) and step.instructions is not None and not device.counts:
             counting = ", ".join(name for name, kind in DEVICES.items() if kind.counts)
             text = (
@@ -185,6 +230,8 @@ def _objective_problems(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]
         text = "needs bench.energy=true, on a phone that tells its power; or a device that counts, which models it"
         if recipe.budget.energy_uj is not None:
             yield Problem(("budget", "energy_uj"), text)
+        elif recipe.limits.energy_uj is not None:
+            yield Problem(("compress", "budget", "energy_uj"), text)
         if "energy_uj" in recipe.search.objectives:
             yield Problem(("search", "objectives"), f"energy_uj {text}")
 
@@ -226,12 +273,12 @@ def _size_problems(recipe: Recipe) -> Iterator[Problem]:
 
 def _student_problems(recipe: Recipe) -> Iterator[Problem]:
     """New networks of a distil step that cannot be built, or that would undo what comes before."""
-    for index, step in enumerate(recipe.compress):
+    for index, step in enumerate(recipe.steps):
         if not isinstance(step, DistilConfig) or step.student is None:
             continue
         student, place = step.student, ("compress", index, "student")
         if index > 0:
-            done = ", ".join(earlier.technique for earlier in recipe.compress[:index])
+            done = ", ".join(earlier.technique for earlier in recipe.steps[:index])
             yield Problem(place, f"a new network would undo {done}; put this step before them")
         if (spec := MODELS.get(student.family)) is None:
             yield Problem((*place, "family"), f"unknown family {student.family!r}{suggest(student.family, MODELS)}")
@@ -246,49 +293,3 @@ def _student_problems(recipe: Recipe) -> Iterator[Problem]:
             if size is not None and size < spec.minimum_size:
                 text = f"{spec.name} takes at least {spec.minimum_size} pixels; the recipe's input has {side} {size}"
                 yield Problem((*place, "family"), text)
-
-
-def _space_problems(recipe: Recipe, broken: frozenset[str | int]) -> Iterator[Problem]:
-    """Every choice and bound of the search space, set alone into the recipe, must give a valid recipe.
-
-    Args:
-        broken: top-level parts that have problems of their own; paths into them are not judged.
-    """
-    if recipe.search.after_run and not recipe.search.space and "search" not in broken:
-        text = "there is nothing to search: search.space is empty; say what to vary, or set after_run to false"
-        yield Problem(("search", "after_run"), text)
-    usual = {str(problem) for problem in _references(recipe)}
-    for path, axis in recipe.search.space.items():
-        place: Parts = ("search", "space", path)
-        if path.split(".")[0] in broken:
-            continue
-        if reason := _not_searched(path):
-            yield Problem(place, f"cannot be searched: {reason}")
-            continue
-        for value in _probes(axis) if isinstance(axis, Range) else axis:
-            content = recipe.as_json()
-            if missing := set_value(content, split_path(path), value):
-                yield Problem(place, missing.text)
-                break
-            changed, problems = parse_content(content)
-            if changed is not None and not problems:
-                problems = [problem for problem in _references(changed) if str(problem) not in usual]
-            if problems:
-                yield Problem(place, f"{shown(value)} gives {'; '.join(str(problem) for problem in problems)}")
-
-
-def _not_searched(path: str) -> str | None:
-    if path == "data.input" or path.startswith("data.input."):
-        return None
-    reasons = [reason for start, reason in NOT_SEARCHED.items() if path == start or path.startswith(f"{start}.")]
-    return reasons[0] if reasons else None
-
-
-def _probes(axis: Range) -> Iterator[float | int]:
-    """The bounds, and an odd value between them where fractions can come up."""
-    if axis.integer:
-        yield from (int(axis.low), int(axis.high))
-        return
-    yield from (axis.low, axis.high)
-    if axis.step is None and axis.low < axis.high:
-        yield axis.low + (axis.high - axis.low) * 0.381966

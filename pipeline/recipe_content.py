@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.recipe import Recipe
+from phonefit.pipeline.recipe_auto import AutoConfig
 
 # What stands in for a required part with a problem of its own, so that the checks of the other parts still run.
 _STAND_INS: Mapping[str, JsonValue] = {
@@ -183,7 +184,8 @@ def suggest(name: str, known: Iterable[str], title: str = "known") -> str:
 
 
 def _techniques() -> list[str]:
-    return [model.model_fields["technique"].default for model in _models_in(Recipe.model_fields["compress"].annotation)]
+    models = _models_in(Recipe.model_fields["compress"].annotation)
+    return [model.model_fields["technique"].default for model in models if "technique" in model.model_fields]
 
 
 def _known_keys(location: Parts) -> list[str]:
@@ -200,6 +202,8 @@ def _known_keys(location: Parts) -> list[str]:
 
 
 def _tag(model: type[BaseModel]) -> object:
+    if model is AutoConfig:
+        return "planned"
     return model.model_fields["technique"].default if "technique" in model.model_fields else None
 
 

@@ -50,7 +50,8 @@ class SearchConfig(Config):
     """What to search. `space`: dotted recipe path -> list of choices, or {low, high, log, step, integer}.
 
     `trials` counts all trials of the study, those of earlier runs included. `after_run`: `phonefit run` goes on with
-    the search.
+    the search. `untrusted`: whether the sampler learns from trials whose times or energy stayed untrusted, where an
+    objective or a limit depends on them; either way they are shown, and marked.
     """
 
     sampler: SamplerName = "tpe"
@@ -58,6 +59,7 @@ class SearchConfig(Config):
     objectives: tuple[Objective, ...] = ("quality", "latency_p90_ms", "bytes")
     space: Mapping[str, Axis] = {}
     after_run: bool = False
+    untrusted: Literal["ignore", "learn"] = "ignore"
 
     @field_validator("objectives")
     @classmethod

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from phonefit.device_bench.report import Report
 from phonefit.models.artifact import Artifact
 from phonefit.models.record import Frozen, Record
+from phonefit.pipeline.result_plan import PlanResult
 
 Variant = Literal["original", "compressed"]
 
@@ -97,6 +98,7 @@ class TrialResult(Record):
         files: in the order of conversion.
         unreadable: pictures that were skipped, with the reason.
         best: index into `files` of the best file that fits the budget, or None.
+        plan: how the compression steps were found, where the recipe asks for a plan.
     """
 
     schema_number: int = 1
@@ -108,4 +110,5 @@ class TrialResult(Record):
     best: int | None
     stages: tuple[StageUse, ...]
     unreadable: tuple[str, ...] = ()
+    plan: PlanResult | None = None
     notes: tuple[str, ...] = ()

@@ -2,14 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+from pydantic import JsonValue
+
+from phonefit.device_bench.device import Device
 from phonefit.device_bench.devices import open_device
 from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
-from phonefit.models.record import digest_of
+from phonefit.models.record import digest_of, write_atomically
 from phonefit.models.tasks import task
 from phonefit.pipeline.ask import ask_run_device
 from phonefit.pipeline.budget import best_file, figures_of, memory_limit, violations
@@ -24,9 +28,14 @@ from phonefit.pipeline.measure import measure
 from phonefit.pipeline.preflight import preflight
 from phonefit.pipeline.prepare import prepare, resolve_preprocess
 from phonefit.pipeline.recipe import Recipe, resolved_steps
+from phonefit.pipeline.recipe_auto import AutoConfig
 from phonefit.pipeline.recipe_file import as_recipe
+from phonefit.pipeline.recipe_steps import StepConfig
 from phonefit.pipeline.result import ConvertedFile, FileResult, StageUse, TrialResult, Variant
+from phonefit.pipeline.result_plan import PlanResult
 from phonefit.pipeline.store import StageResult, Store, explain_disk_errors, write_result
+
+PLANNED = "planned.yaml"
 
 
 @dataclass
@@ -64,35 +73,22 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
     device = open_device(recipe.bench.device)
     preflight(recipe, context, device)
     context = replace(context, ask=ask_run_device(recipe, device, context))
-    stages, limit = StageLog([]), memory_limit(recipe.budget)
-    files: list[FileResult] = []
+    stages, plan = StageLog([]), None
     try:
         tuned_stage, tuned = finetune(recipe, context)
         stages.add("finetune", tuned_stage)
-        compressed = tuned
-        for step in resolved_steps(recipe):
-            step_stage, compressed = compress_step(compressed, step, context, tuned)
-            stages.add(step.technique, step_stage)
-        for variant, checkpoint in _variants(recipe, tuned, compressed):
-            for runtime in recipe.convert.runtimes:
-                converted, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)
-                evaluated, quality = evaluate_file(artifact, path, "validation", context)
-                measured, report = measure(artifact, path, device, recipe.bench, context, limit)
-                for name, stage in (("convert", converted), ("evaluate", evaluated), ("measure", measured)):
-                    stages.add(name, stage)
-                drop = tuned.info.metrics[context.task.quality] - quality[context.task.quality]
-                file = FileResult(
-                    variant=variant,
-                    artifact=artifact,
-                    path=path.relative_to(runs).as_posix(),
-                    checkpoint=checkpoint.digest,
-                    parity=parity,
-                    quality=quality,
-                    quality_drop=drop,
-                    report=report,
-                )
-                missed = violations(figures_of(file), recipe.budget)
-                files.append(file.model_copy(update={"violations": missed}))
+        concrete = recipe
+        if isinstance(recipe.compress, AutoConfig):
+            # imported here: it needs torch, and what only checks a recipe does not
+            from phonefit.pipeline.planner import plan_compression
+
+            def build(steps: tuple[StepConfig, ...]) -> tuple[Checkpoint, list[FileResult]]:
+                listed = concrete_recipe(recipe, steps, original=False)
+                return _compress_and_measure(listed, tuned, context, device, stages)
+
+            plan = plan_compression(recipe, recipe.compress, tuned, context, device, build)
+            concrete = concrete_recipe(recipe, plan.steps, recipe.convert.original)
+        compressed, files = _compress_and_measure(concrete, tuned, context, device, stages)
     finally:
         device.cleanup()
     return TrialResult(
@@ -104,8 +100,50 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
         best=best_file(files, context.task.quality, len(context.data.targets("validation"))),
         stages=tuple(stages.uses),
         unreadable=tuple(f"{item.name}: {item.reason}" for item in context.data.unreadable),
+        plan=plan,
         notes=(*_data_notes(context), *_lineage_notes(compressed)),
     )
+
+
+def concrete_recipe(recipe: Recipe, steps: Sequence[StepConfig | Mapping[str, JsonValue]], original: bool) -> Recipe:
+    """A recipe whose compression is planned, with the steps listed; the limits of the plan are in its budget."""
+    content = recipe.as_json() | {
+        "compress": [step if isinstance(step, Mapping) else step.as_json() for step in steps],
+        "convert": {**recipe.convert.as_json(), "original": original},
+        "budget": recipe.limits.as_json(),
+    }
+    return Recipe.model_validate(content)
+
+
+def _compress_and_measure(
+    recipe: Recipe, tuned: Checkpoint, context: Context, device: Device, stages: StageLog
+) -> tuple[Checkpoint, list[FileResult]]:
+    """The steps that the recipe lists, and then every file that it asks for."""
+    compressed, limit, files = tuned, memory_limit(recipe.budget), []
+    for step in resolved_steps(recipe):
+        step_stage, compressed = compress_step(compressed, step, context, tuned)
+        stages.add(step.technique, step_stage)
+    for variant, checkpoint in _variants(recipe, tuned, compressed):
+        for runtime in recipe.convert.runtimes:
+            converted, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)
+            evaluated, quality = evaluate_file(artifact, path, "validation", context)
+            measured, report = measure(artifact, path, device, recipe.bench, context, limit)
+            for name, stage in (("convert", converted), ("evaluate", evaluated), ("measure", measured)):
+                stages.add(name, stage)
+            drop = tuned.info.metrics[context.task.quality] - quality[context.task.quality]
+            file = FileResult(
+                variant=variant,
+                artifact=artifact,
+                path=path.relative_to(context.store.root).as_posix(),
+                checkpoint=checkpoint.digest,
+                parity=parity,
+                quality=quality,
+                quality_drop=drop,
+                report=report,
+            )
+            missed = violations(figures_of(file), recipe.budget)
+            files.append(file.model_copy(update={"violations": missed}))
+    return compressed, files
 
 
 def run(
@@ -146,7 +184,18 @@ def publish(trial: TrialResult, runs: Path, folder: Path) -> None:
         with replaced(folder / "files") as files:
             for file in trial.files:
                 export_file(file.artifact, runs / file.path, files, file.variant)
+        if trial.plan is not None:
+            write_planned(trial.plan, Recipe.model_validate(trial.recipe), folder)
         write_result(folder / "trial.json", trial)
+
+
+def write_planned(plan: PlanResult, recipe: Recipe, folder: Path) -> None:
+    """Write `folder`/planned.yaml: the recipe with the steps that the plan found, which gives the same files."""
+    content = concrete_recipe(recipe, plan.steps, recipe.convert.original).as_json()
+    content["compress"] = [dict(step) for step in plan.steps]
+    title = f"# The steps that were planned for recipe {recipe.name}.\n"
+    text = title + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    write_atomically(folder / PLANNED, text.encode())
 
 
 def with_test_quality(
@@ -171,6 +220,22 @@ def convert_checkpoint(
         RecipeError: the checkpoint was made for another input or for other labels than the recipe's data has.
         ConversionError: a converter cannot realise it, or a file does not compute what the checkpoint does.
     """
+    checkpoint, context = open_checkpoint(directory, recipe, runs, progress)
+    files = []
+    for runtime in recipe.convert.runtimes:
+        _, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)
+        exported = export_file(artifact, path, out, directory.resolve().name)
+        files.append(ConvertedFile(artifact=exported, parity=parity))
+    return tuple(files)
+
+
+def open_checkpoint(directory: Path, recipe: Recipe, runs: Path, progress: Progress) -> tuple[Checkpoint, Context]:
+    """A checkpoint and the context of the recipe that it was made with.
+
+    Raises:
+        FileFormatError: `directory` is not a checkpoint.
+        RecipeError: the checkpoint was made for another input or for other labels than the recipe's data has.
+    """
     checkpoint = Checkpoint(directory)
     info = checkpoint.info
     context = open_context(recipe, runs, progress)
@@ -180,12 +245,7 @@ def convert_checkpoint(
             f"recipe {recipe.name} gives {', '.join(context.data.labels)} and {context.data.preprocess}. "
             "Give the recipe that the checkpoint was made with"
         )
-    files = []
-    for runtime in recipe.convert.runtimes:
-        _, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)
-        exported = export_file(artifact, path, out, directory.resolve().name)
-        files.append(ConvertedFile(artifact=exported, parity=parity))
-    return tuple(files)
+    return checkpoint, context
 
 
 def export_file(artifact: Artifact, source: Path, folder: Path, stem: str) -> Artifact:
@@ -205,9 +265,9 @@ def export_file(artifact: Artifact, source: Path, folder: Path, stem: str) -> Ar
 
 
 def _variants(recipe: Recipe, tuned: Checkpoint, compressed: Checkpoint) -> Iterator[tuple[Variant, Checkpoint]]:
-    if recipe.convert.original or not recipe.compress:
+    if recipe.convert.original or not recipe.steps:
         yield "original", tuned
-    if recipe.compress:
+    if recipe.steps:
         yield "compressed", compressed
 
 

@@ -19,6 +19,7 @@ from phonefit.models.spec import ModelSpec
 from phonefit.pipeline.budget import describe
 from phonefit.pipeline.doctor import Check
 from phonefit.pipeline.result import ConvertedFile, FileResult, TrialResult
+from phonefit.pipeline.tables_plan import plan_table
 
 
 def megabytes(size: float) -> str:
@@ -72,7 +73,8 @@ def trial_table(trial: TrialResult) -> RenderableType:
         notes.append("? unstable measurement: the reasons are in trial.json; measure again on an idle machine")
     notes += trial.notes
     notes += [f"{file.name}: {describe(violation)}" for file in trial.files for violation in file.violations]
-    return Group(result, *(Text(note, "dim") for note in notes), ratio_table(trial.files, quality))
+    parts = [result, *(Text(note, "dim") for note in notes), ratio_table(trial.files, quality)]
+    return Group(*([plan_table(trial.plan)] if trial.plan else []), *parts)
 
 
 def ratio_table(files: Sequence[FileResult], quality: str) -> RenderableType:

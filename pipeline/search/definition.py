@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pydantic import JsonValue
 
 from phonefit.models.tasks import task
 from phonefit.pipeline import convert, evaluate, finetune, measure, prepare
+from phonefit.pipeline.compress import plan
 from phonefit.pipeline.compress import stage as compress
 from phonefit.pipeline.context import Progress
 from phonefit.pipeline.convert import stage as convert_stage
@@ -17,6 +19,8 @@ from phonefit.pipeline.recipe import ModelConfig, Recipe
 from phonefit.pipeline.recipe_content import set_value, split_path
 from phonefit.pipeline.recipe_file import apply_overrides
 from phonefit.pipeline.recipe_search import Range
+from phonefit.pipeline.recipe_space import Conditional, Plain, axes_in_order
+from phonefit.pipeline.search.space import points
 from phonefit.pipeline.store import Store
 
 # Parts of a recipe that change no figure of a trial.
@@ -68,6 +72,7 @@ def code_versions() -> dict[str, int]:
         "prepare": prepare.CODE_VERSION,
         "finetune": finetune.CODE_VERSION,
         **compress.CODE_VERSIONS,
+        **plan.CODE_VERSIONS,
         "convert": convert_stage.CODE_VERSION,
         "parity": convert_stage.PARITY_CODE_VERSION,
         "evaluate": evaluate.CODE_VERSION,
@@ -83,19 +88,23 @@ def tool_versions() -> dict[str, str]:
 
 def _models(recipe: Recipe) -> Iterator[ModelConfig]:
     """The models that the space can give, as far as they differ in the files that they are made from."""
-    axes = {path: axis for path, axis in recipe.search.space.items() if path.split(".")[0] == "model"}
-    values = [_choices(axis) if path in _ORIGINS else _choices(axis)[:1] for path, axis in axes.items()]
-    for point in itertools.product(*values):
+    axes = {path: axis for path, axis in axes_in_order(recipe).items() if path.split(".")[0] == "model"}
+    for point in points({path: _narrowed(path, axis) for path, axis in axes.items()}):
         try:
-            yield apply_overrides(recipe, dict(zip(axes, point, strict=True))).model
-        except RecipeError:  # choices that contradict each other: their trials fail, and say why
+            yield apply_overrides(recipe, point).model
+        except RecipeError:  # choices that contradict each other: no trial has them
             continue
 
 
-def _choices(axis: Range | tuple[JsonValue, ...]) -> tuple[JsonValue, ...]:
+def _narrowed(path: str, axis: Plain | Conditional) -> Plain | Conditional:
+    """The axis itself where it decides which files a model is made from, else its first value."""
+    if isinstance(axis, Conditional):
+        narrowed = _narrowed(path, axis.axis)
+        assert not isinstance(narrowed, Conditional)  # what it was given is not
+        return replace(axis, axis=narrowed)
     if isinstance(axis, Range):
         return (int(axis.low) if axis.integer else axis.low,)
-    return axis
+    return axis if path in _ORIGINS else axis[:1]
 
 
 def _contents(model: ModelConfig, recipe: Recipe, outputs: int) -> dict[str, JsonValue]:

@@ -9,9 +9,12 @@ from pydantic import JsonValue
 
 from phonefit.device_bench.device import MeasurementError
 from phonefit.pipeline.budget import figures_of, margins
-from phonefit.pipeline.recipe import BudgetConfig
+from phonefit.pipeline.recipe_auto import BudgetConfig
 from phonefit.pipeline.recipe_search import Objective
 from phonefit.pipeline.result import FileResult, TrialResult
+
+UNSTEADY = frozenset({"latency_p90_ms", "energy_uj"})
+"""Objectives and limits that a doubt about a measurement concerns; sizes, counts and quality are what they are."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,13 @@ class Outcome:
     Attributes:
         values: in the order of the objectives.
         constraints: limit -> figure / limit - 1; 0 or less where the limit is met.
+        reliable: no objective and no limit depends on a figure of a measurement that stayed untrusted.
         notes: the fields of SearchTrial that nothing is learned from: file, trusted, stages, seconds_saved.
     """
 
     values: tuple[float, ...]
     constraints: Mapping[str, float]
+    reliable: bool
     notes: Mapping[str, JsonValue]
 
 
@@ -37,9 +42,12 @@ def outcome_of(result: TrialResult, objectives: Sequence[Objective], budget: Bud
     """
     file = best_of(result)
     reused = [stage for stage in result.stages if stage.reused]
+    values = tuple(_figure(file, name, result.quality_name) for name in objectives)
+    constraints = margins(figures_of(file), budget)
     return Outcome(
-        values=tuple(_figure(file, name, result.quality_name) for name in objectives),
-        constraints=margins(figures_of(file), budget),
+        values=values,
+        constraints=constraints,
+        reliable=file.report.trusted or UNSTEADY.isdisjoint({*objectives, *constraints}),
         notes={
             "file": file.name,
             "trusted": file.report.trusted,

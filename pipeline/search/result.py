@@ -18,21 +18,24 @@ DIRECTIONS: Mapping[Objective, Direction] = {
     "energy_uj": "minimize",
 }
 
-State = Literal["complete", "failed", "duplicate", "interrupted", "running"]
+State = Literal["complete", "failed", "refused", "duplicate", "interrupted", "running"]
 
 
 class SearchTrial(Frozen):
     """One trial of a study.
 
     Attributes:
-        state: complete; failed (see `reason`); duplicate (a point that was tried before, not evaluated again);
-            interrupted (killed, or stopped by a repeated failure; its point is tried again); running.
+        state: complete; failed (see `reason`); refused (its values exclude each other: nothing was run); duplicate (a
+            point that was tried before, not evaluated again); interrupted (killed, or stopped by a repeated failure;
+            its point is tried again); running.
         parameters: recipe path -> value.
         values: objective -> figure of the trial's best file; None unless complete.
         constraints: limit of the budget -> by how much it is missed, as a share of the limit; 0 or less: it is met.
         file: name of the file that the figures belong to.
         test_quality: quality of that file on the test side; only on the Pareto front, at the end.
         trusted: nothing speaks against the measurement of that file.
+        learned: the sampler learns from it. False where an objective or a limit depends on an untrusted measurement
+            and search.untrusted is ignore; such a trial takes no other one off the Pareto front.
         seconds_saved: what the reused stages had cost.
         duplicate_of: number of the first trial of the same point.
     """
@@ -46,6 +49,7 @@ class SearchTrial(Frozen):
     file: str | None = None
     test_quality: float | None = None
     trusted: bool = True
+    learned: bool = True
     stages_computed: int = 0
     stages_reused: int = 0
     seconds_saved: float = 0.0
@@ -62,7 +66,7 @@ class SearchResult(Record):
 
     Attributes:
         trials: in the order of their numbers.
-        pareto: numbers of the feasible trials that no other feasible trial beats in every objective.
+        pareto: numbers of the feasible trials that no other feasible trial beats; see `pareto_front`.
         note: why the search ended before its number of trials, if it did.
     """
 
@@ -94,7 +98,7 @@ def pareto_front(trials: Sequence[SearchTrial], objectives: Sequence[Objective])
     """Numbers of the feasible trials that no other feasible trial dominates.
 
     A trial dominates another when it is at least as good in every objective and better in one. Of trials with equal
-    figures all stay.
+    figures all stay. One with untrusted figures dominates only others of its kind.
     """
     signs = [-1 if DIRECTIONS[name] == "maximize" else 1 for name in objectives]
     costs = {
@@ -102,9 +106,20 @@ def pareto_front(trials: Sequence[SearchTrial], objectives: Sequence[Objective])
         for trial in trials
         if trial.feasible and trial.values is not None
     }
+    learned = {trial.number for trial in trials if trial.learned}
     return tuple(
-        number for number, cost in costs.items() if not any(_dominates(other, cost) for other in costs.values())
+        number
+        for number, cost in costs.items()
+        if not any(
+            _dominates(other, cost) for rival, other in costs.items() if rival in learned or number not in learned
+        )
     )
+
+
+def reliable_trials(trials: Sequence[SearchTrial]) -> list[SearchTrial]:
+    """The trials that fit the budget and whose figures can be trusted; where there is none, all that seem to fit."""
+    fitting = [trial for trial in trials if trial.feasible]
+    return [trial for trial in fitting if trial.learned] or fitting
 
 
 def _dominates(first: Sequence[float], second: Sequence[float]) -> bool:

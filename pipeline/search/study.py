@@ -1,4 +1,4 @@
-"""The search: an Optuna study in SQLite inside the run folder. The only file that knows Optuna studies.
+"""The search: an Optuna study in SQLite inside the run folder. `records` opens studies and reads their trials.
 
     RUNS/NAME/study.db        the study
     RUNS/NAME/trials/N.json   TrialResult of trial N
@@ -9,29 +9,47 @@ Several processes can work on one study. A trial whose process died is marked as
 """
 
 import random
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from phonefit.models.record import canonical_json, digest_of
+from phonefit.models.record import digest_of
 from phonefit.pipeline.context import Progress, SilentProgress
 from phonefit.pipeline.errors import PhonefitError, RecipeError, StoreError
 from phonefit.pipeline.folders import held, try_lock
 from phonefit.pipeline.recipe import Recipe
+from phonefit.pipeline.recipe_check import check_point
 from phonefit.pipeline.recipe_file import apply_overrides, as_recipe
 from phonefit.pipeline.result import TrialResult
-from phonefit.pipeline.search.definition import definition_of, differences, surroundings_of
+from phonefit.pipeline.search.definition import surroundings_of
 from phonefit.pipeline.search.outcome import outcome_of
-from phonefit.pipeline.search.result import DIRECTIONS, SearchResult, SearchTrial, State, pareto_front
+from phonefit.pipeline.search.records import (
+    ATTEMPTS,
+    explain_storage_errors,
+    known_points,
+    open_study,
+    quiet_optuna,
+    taken_trials,
+    trials_of,
+)
+from phonefit.pipeline.search.result import SearchResult, pareto_front
 from phonefit.pipeline.search.samplers import sampler
-from phonefit.pipeline.search.space import decode, distributions, encode, point_key, points, size, suggest
+from phonefit.pipeline.search.space import (
+    Space,
+    axes_in_order,
+    decode,
+    distributions,
+    encode,
+    is_whole,
+    point_key,
+    points,
+    size,
+    suggest,
+)
 from phonefit.pipeline.store import Store, explain_disk_errors, write_result
 
 if TYPE_CHECKING:
@@ -40,10 +58,9 @@ if TYPE_CHECKING:
 
 SAME_FAILURES = 3
 """So many trials in a row that fail with the same message end the search."""
-ATTEMPTS = 10
-"""So often a point is tried whose process died: often, because a kill mostly comes from outside; not for ever,
-because the point itself may be what fills the memory."""
-_REPEATS = 5  # so many known points in a row, then a random unknown one is taken
+_REPEATS = 5  # so many known or refused points in a row, then a random one is taken
+_LATEST = 6  # if most of so many trials were untrusted, a random point: what is not learned from would come again
+_REFUSALS = 200  # so many points without one that can run end the search
 _LARGEST_GRID = 20_000  # finite spaces up to this size are tried without repeats, and to the end
 
 
@@ -94,20 +111,21 @@ def search(
         StoreError: the run folder cannot be written or read.
     """
     recipe = as_recipe(recipe, overrides)
-    distributions(recipe.search.space)
+    space = axes_in_order(recipe)
+    distributions(space)
     progress = progress or SilentProgress()
     own_trials = evaluate is None
     evaluate = evaluate or _default_evaluate(runs, progress)
     wanted = trials or recipe.search.trials
     folder = Store(runs).folder(recipe.name)
     surroundings = surroundings_of(recipe, runs, progress) if own_trials else {}
-    with _quiet_optuna(), _explain_storage_errors(folder), explain_disk_errors(runs):
+    with quiet_optuna(), explain_storage_errors(folder), explain_disk_errors(runs):
         (folder / "locks").mkdir(exist_ok=True)
-        study = _open_study(recipe, folder, surroundings)
+        study = open_study(recipe, folder, surroundings)
         failures: list[tuple[str, int]] = []
         with progress.stage(f"search: {recipe.search.sampler}", total=wanted) as advance:
-            advance(min(wanted, len(_taken(study, recipe))))
-            while claim := _claim(study, recipe, folder, wanted):
+            advance(min(wanted, len(taken_trials(study, recipe))))
+            while claim := _claim(study, recipe, space, folder, wanted):
                 try:
                     failure = _run(study, claim, recipe, folder, evaluate)
                 finally:
@@ -141,90 +159,54 @@ def _default_evaluate(runs: Path, progress: Progress) -> Callable[[Recipe], Tria
     return lambda recipe: run_trial(apply_overrides(recipe, alone), runs, progress)
 
 
-def _open_study(recipe: Recipe, folder: Path, surroundings: Mapping[str, JsonValue]) -> "Study":
-    """Create or load the study of this recipe, and check that it is about the same thing."""
-    import optuna
-    from optuna.storages import RDBStorage
-
-    path = folder / "study.db"
-    with held(folder / "locks" / "study"):
-        # A creator, because a path in a URL loses its special characters.
-        storage = RDBStorage("sqlite:///study.db", engine_kwargs={"creator": partial(_connect, path)})
-        study = optuna.create_study(
-            storage=storage,
-            study_name="search",
-            directions=[DIRECTIONS[name] for name in recipe.search.objectives],
-            load_if_exists=True,
-        )
-        definition = {**definition_of(recipe), **surroundings}
-        known = study.user_attrs.get("definition")
-        if known is None:
-            study.set_user_attr("definition", definition)
-        elif different := list(differences(known, definition)):
-            shown = [
-                f"  {place}: the study has {_short(old)}, "
-                f"{'now it is' if place in surroundings else 'the recipe'} {_short(new)}"
-                for place, old, new in different
-            ]
-            raise RecipeError(
-                f"{path} is a study of something else, its trials cannot be compared:\n" + "\n".join(shown[:8]) + "\n"
-                f"Give this search another name (name={recipe.name}-2), or delete {path} to begin anew; "
-                "stages in the store are reused either way"
-            )
-    return study
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Safe against a killed process at any moment, and quicker than SQLite's default, which syncs each step twice."""
-    connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=NORMAL")
-    return connection
-
-
-def _short(value: JsonValue) -> str:
-    text = canonical_json(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _claim(study: "Study", recipe: Recipe, folder: Path, wanted: int) -> Claim | None:
+def _claim(study: "Study", recipe: Recipe, space: Space, folder: Path, wanted: int) -> Claim | None:
     """The next trial for this process; None when there is nothing left to do."""
     from optuna.trial import TrialState
 
-    space = recipe.search.space
     points_in_all = size(space)
     on_grid = points_in_all is not None and points_in_all <= _LARGEST_GRID
     with held(folder / "locks" / "study"):
-        _bury_dead_trials(study, folder)
-        repeats = 0
+        _bury_dead_trials(study, space, folder)
+        repeats, refusals = 0, 0
         while True:
-            known, taken = _known_points(study, recipe), len(_taken(study, recipe))
+            known, counted = known_points(study, recipe), taken_trials(study, recipe)
+            taken = len(counted)
             if taken >= wanted or len(known) == points_in_all:
                 return None
             seed = int(digest_of([recipe.seed, taken, repeats])[:8], 16)
-            study.sampler = sampler(recipe.search.sampler)(seed, space)
+            latest = [trial.learned for trial in counted[-_LATEST:]]
+            stuck = sum(latest) < _LATEST / 2 <= len(latest) or refusals >= _REPEATS
+            study.sampler = sampler("random" if stuck else recipe.search.sampler)(seed, space)
             trial = study.ask()
             values = suggest(trial, space)
             earlier = known.get(point_key(values))
-            if earlier is None or (not on_grid and repeats > _REPEATS):
+            if earlier is not None and (on_grid or repeats <= _REPEATS):
+                trial.set_user_attr("duplicate_of", earlier)
+            elif refusal := _refusal(recipe, values):
+                trial.set_user_attr("refused", refusal)
+                refusals += 1
+            else:
                 lock = try_lock(_lock_of(folder, trial.number))
                 assert lock is not None  # nobody else has this number
                 return Claim(trial, values, lock)
-            trial.set_user_attr("duplicate_of", earlier)
             study.tell(trial, state=TrialState.FAIL)
+            if refusals == _REFUSALS:
+                raise RecipeError(f"{refusals} points in a row cannot run, the last one because of {refusal}")
             repeats += 1
-            if repeats == _REPEATS and on_grid:
+            if repeats >= _REPEATS and on_grid:
+                known = known_points(study, recipe)
                 unknown = [point for point in points(space) if point_key(point) not in known]
-                study.enqueue_trial(encode(random.Random(seed).choice(unknown), space))
+                if unknown:
+                    study.enqueue_trial(encode(random.Random(seed).choice(unknown), space))
 
 
-def _taken(study: "Study", recipe: Recipe) -> list[SearchTrial]:
-    """Trials that count towards the number that is wanted, those of other processes included."""
-    return [trial for trial in _trials(study, recipe) if trial.state in ("complete", "failed", "running")]
-
-
-def _known_points(study: "Study", recipe: Recipe) -> dict[str, int]:
-    """Point -> number of the first trial that tries or tried it."""
-    return {point_key(trial.parameters): trial.number for trial in reversed(_taken(study, recipe))}
+def _refusal(recipe: Recipe, values: Mapping[str, JsonValue]) -> str | None:
+    """Why this point cannot run: choices that are valid each by itself can exclude each other."""
+    try:
+        check_point(apply_overrides(recipe, values))
+    except RecipeError as error:
+        return str(error)
+    return None
 
 
 def _run(
@@ -236,12 +218,17 @@ def _run(
     trial = claim.trial
     try:
         result = evaluate(apply_overrides(recipe, claim.values))
-        outcome = outcome_of(result, recipe.search.objectives, recipe.budget)
+        outcome = outcome_of(result, recipe.search.objectives, recipe.limits)
         write_result(folder / "trials" / f"{trial.number}.json", result)
-        for name, excess in outcome.constraints.items():
-            trial.set_constraint(name, excess)
         trial.set_user_attr("notes", outcome.notes)
-        study.tell(trial, outcome.values)
+        if outcome.reliable or recipe.search.untrusted == "learn":
+            for name, excess in outcome.constraints.items():
+                trial.set_constraint(name, excess)
+            study.tell(trial, outcome.values)
+        else:  # samplers leave failed trials out; the figures are kept beside, to be shown
+            figures = {"values": outcome.values, "constraints": outcome.constraints}
+            trial.set_user_attr("untrusted", figures)
+            study.tell(trial, state=TrialState.FAIL)
     except StoreError:
         _give_back(study, trial)  # no trial can succeed without a disk
         raise
@@ -263,7 +250,7 @@ def _give_back(study: "Study", trial: "Trial") -> None:
     study.enqueue_trial(dict(trial.params), user_attrs={"attempt": trial.user_attrs.get("attempt", 0)})
 
 
-def _bury_dead_trials(study: "Study", folder: Path) -> None:
+def _bury_dead_trials(study: "Study", space: Space, folder: Path) -> None:
     """Fail the running trials whose process died, and queue their points."""
     from optuna.trial import TrialState
 
@@ -276,11 +263,11 @@ def _bury_dead_trials(study: "Study", folder: Path) -> None:
             # Read again: its process may have finished it, rather than died, since the list was read.
             trial = study.get_trials(deepcopy=False)[running.number]
             if trial.state == TrialState.RUNNING:
-                _bury(study, trial)
+                _bury(study, trial, space)
             path.unlink(missing_ok=True)
 
 
-def _bury(study: "Study", trial: "FrozenTrial") -> None:
+def _bury(study: "Study", trial: "FrozenTrial", space: Space) -> None:
     from optuna.trial import TrialState
 
     attempt = trial.user_attrs.get("attempt", 0) + 1
@@ -288,7 +275,7 @@ def _bury(study: "Study", trial: "FrozenTrial") -> None:
         _extend(study, "given_up", [trial.number])
     study.tell(trial.number, state=TrialState.FAIL)
     # Killed here, the point is drawn once more: the seed depends on the trials that count, and this one does not.
-    whole = len(trial.params) == len(study.user_attrs["definition"]["search.space"])
+    whole = is_whole(decode(trial.params, space), space)
     parameters = trial.params if whole else trial.system_attrs.get("fixed_params")
     if parameters and attempt < ATTEMPTS:
         study.enqueue_trial(parameters, user_attrs={"attempt": attempt})
@@ -311,44 +298,11 @@ def _lock_of(folder: Path, number: int) -> Path:
     return folder / "locks" / f"trial-{number}"
 
 
-def _trials(study: "Study", recipe: Recipe) -> list[SearchTrial]:
-    """Every trial that was begun, as the rest of phonefit sees it."""
-    from optuna.trial import TrialState
-
-    marks = study.user_attrs
-    frozen = study.get_trials(deepcopy=False)
-    return [_record(trial, marks, recipe) for trial in frozen if trial.state != TrialState.WAITING]
-
-
-def _record(trial: "FrozenTrial", marks: Mapping[str, Any], recipe: Recipe) -> SearchTrial:
-    from optuna.trial import TrialState
-
-    attributes = trial.user_attrs
-    state: State
-    found: dict[str, Any] = {name: attributes[name] for name in ("reason", "duplicate_of") if name in attributes}
-    if trial.state == TrialState.RUNNING:
-        state = "running"
-    elif trial.state == TrialState.COMPLETE:
-        state = "complete"
-        found["values"] = dict(zip(recipe.search.objectives, trial.values, strict=True))
-        found |= {"constraints": trial.constraints, **attributes["notes"]}
-    elif "duplicate_of" in attributes:
-        state = "duplicate"
-    elif trial.number in marks.get("given_up", []):
-        state = "failed"
-        found["reason"] = f"its process died {ATTEMPTS} times, perhaps out of memory"
-    elif "reason" in attributes and trial.number not in marks.get("tried_again", []):
-        state = "failed"
-    else:
-        state = "interrupted"
-    return SearchTrial(number=trial.number, state=state, parameters=decode(trial.params, recipe.search.space), **found)
-
-
 def _summarise(study: "Study", recipe: Recipe, folder: Path, wanted: int) -> SearchResult:
     """Write search.json from what the study holds."""
-    trials = _trials(study, recipe)
-    known = len(_known_points(study, recipe))
-    exhausted = known == size(recipe.search.space) and known < wanted
+    trials = trials_of(study, recipe)
+    known = len(known_points(study, recipe))
+    exhausted = known == size(axes_in_order(recipe)) and known < wanted
     result = SearchResult(
         name=recipe.name,
         sampler=recipe.search.sampler,
@@ -359,31 +313,3 @@ def _summarise(study: "Study", recipe: Recipe, folder: Path, wanted: int) -> Sea
     )
     write_result(folder / "search.json", result)
     return result
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's notes on each trial off the terminal; its warnings stay."""
-    import optuna
-
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)
-
-
-@contextmanager
-def _explain_storage_errors(folder: Path) -> Iterator[None]:
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise StoreError(
-            f"{folder / 'study.db'}: the study cannot be read or written ({cause}); check free space and permissions. "
-            "If the file is damaged, delete it: results in the store and in trials/ are kept"
-        ) from error

@@ -16,8 +16,14 @@ _ARROWS = {"maximize": "↑", "minimize": "↓"}
 
 
 def search_table(result: SearchResult) -> RenderableType:
-    """The Pareto front, best of the first objective first, its parameters below; then what else happened."""
-    number = sum(trial.state != "duplicate" for trial in result.trials)
+    """The Pareto front, then what else happened."""
+    notes = [counts_note(result), _reuse(result), result.note, *_failures(result.trials)]
+    return Group(front_table(result), *(Text(note, "dim") for note in notes if note))
+
+
+def front_table(result: SearchResult) -> RenderableType:
+    """The Pareto front, best of the first objective first, its parameters below, and how far it can be trusted."""
+    number = sum(trial.state not in ("duplicate", "refused") for trial in result.trials)
     title = f"Pareto front of {number} trials"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", justify="right")
@@ -27,19 +33,37 @@ def search_table(result: SearchResult) -> RenderableType:
     table.add_column("quality, test", justify="right")
     first = result.objectives[0]
     by_number = {trial.number: trial for trial in result.trials}
-    front = sorted((by_number[number] for number in result.pareto), key=lambda trial: _cost(trial, first))
+    front = sorted((by_number[number] for number in result.pareto), key=lambda trial: cost(trial, first))
     for trial in front:
         assert trial.values is not None  # only complete trials are on the front
-        figures = [_figure(name, trial.values[name]) for name in result.objectives]
+        figures = [figure_text(name, trial.values[name]) for name in result.objectives]
         tested = "" if trial.test_quality is None else f"{trial.test_quality:.2%}"
         file = (trial.file or "").removeprefix("compressed ")
         table.add_row(str(trial.number), f"{file}{'' if trial.trusted else ' ?'}", *figures, tested)
     notes = [f"trial {trial.number}: {parameters_text(trial)}" for trial in front]
-    notes += [_counts(result), _reuse(result), result.note, *_failures(result.trials)]
     if not all(trial.trusted for trial in front):
         notes.append("? unstable measurement; see the reasons in trials/N.json, or measure again on an idle machine")
+    notes.append(untrusted_note(result))
     head = table if front else Text("no trial meets the whole budget" + _nearest(result.trials), "yellow")
     return Group(head, *(Text(note, "dim") for note in notes if note))
+
+
+def untrusted_note(result: SearchResult) -> str:
+    """How many trials the sampler did not learn from because their measurements stayed untrusted."""
+    complete = [trial for trial in result.trials if trial.state == "complete"]
+    ignored = sum(not trial.learned for trial in complete)
+    if not ignored:
+        return ""
+    if ignored == len(complete):
+        return (
+            f"no measurement of the {ignored} trials could be trusted, so the sampler learned nothing and the front "
+            "is a guess: measure on an idle machine or on emulator:counts, or learn from them all the same with "
+            "search.untrusted=learn and another name"
+        )
+    return (
+        f"{ignored} of {len(complete)} trials could not be trusted in a figure that is searched for: nothing was "
+        "learned from them, and they take no other trial off the front"
+    )
 
 
 def parameters_text(trial: SearchTrial) -> str:
@@ -59,12 +83,14 @@ def _value_text(value: JsonValue) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
-def _cost(trial: SearchTrial, objective: Objective) -> float:
+def cost(trial: SearchTrial, objective: Objective) -> float:
+    """The objective of a complete trial, so that less is better."""
     value = trial.values[objective] if trial.values is not None else 0.0
     return -value if DIRECTIONS[objective] == "maximize" else value
 
 
-def _figure(objective: Objective, value: float) -> str:
+def figure_text(objective: Objective, value: float) -> str:
+    """A figure with its unit."""
     if objective == "quality":
         return f"{value:.2%}"
     if objective == "energy_uj":
@@ -74,7 +100,8 @@ def _figure(objective: Objective, value: float) -> str:
     return f"{value:.2f} ms" if objective == "latency_p90_ms" else f"{value / 1e6:.2f} MB"
 
 
-def _counts(result: SearchResult) -> str:
+def counts_note(result: SearchResult) -> str:
+    """How many trials ended how."""
     states = [trial.state for trial in result.trials]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     over = sum(trial.state == "complete" and not trial.feasible for trial in result.trials)

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from phonefit.models.errors import UnknownNameError
 from phonefit.pipeline.recipe_search import Range, SamplerName
 from phonefit.pipeline.search.samplers import SAMPLERS, sampler
-from phonefit.pipeline.search.space import decode, suggest
+from phonefit.pipeline.search.space import Conditional, decode, suggest
 
 ROOT = Path(__file__).parents[2]
 SPACE = {
@@ -108,6 +108,29 @@ def test_another_process_goes_on_exactly_where_the_first_stopped(name, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(whole[10:])
     assert first == whole[:10]
+
+
+CONDITIONAL_SPACE = {
+    "finetune.epochs": Range(low=1, high=8, integer=True),
+    "compress": ([], [{"technique": "prune", "ratio": 0.2}], [{"technique": "quantise"}]),
+    "compress.0.ratio": Conditional(Range(low=0.1, high=0.5), "compress", ([{"technique": "prune", "ratio": 0.2}],)),
+}
+
+
+@every_sampler
+def test_an_axis_that_not_every_point_has_is_suggested_where_it_exists_and_only_there(name):
+    study = new_study()
+    seen = []
+    for place in range(24):
+        study.sampler = SAMPLERS[name](place, CONDITIONAL_SPACE)
+        trial = study.ask()
+        values = suggest(trial, CONDITIONAL_SPACE)
+        assert ("compress.0.ratio" in values) == (values["compress"] == [{"technique": "prune", "ratio": 0.2}])
+        assert 0.1 <= values.get("compress.0.ratio", 0.1) <= 0.5
+        seen.append(values)
+        study.tell(trial, values.get("compress.0.ratio", 0.0) - abs(values["finetune.epochs"] - 4))
+    assert len({str(values["compress"]) for values in seen}) == 3
+    assert len({values["compress.0.ratio"] for values in seen if "compress.0.ratio" in values}) > 1
 
 
 def test_a_recipe_can_name_exactly_the_samplers_that_exist():

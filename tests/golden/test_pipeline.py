@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from phonefit.pipeline.convert.stage import ParityRecord
+from phonefit.pipeline.explain.result import Explanation
 from phonefit.pipeline.prepare import PicturesRecord
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_file import load_recipe
@@ -21,6 +22,7 @@ RECORDS = {
     "stage_1": StageInfo,
     "pictures_1": PicturesRecord,
     "parity_1": ParityRecord,
+    "explanation_1": Explanation,
 }
 
 

@@ -18,6 +18,8 @@ from phonefit.pipeline.search.study import search
 from tests.integration.test_search_study import SPACE, objective, points
 from tests.tiny import LABELS, build, write_folder
 
+VERSION = measure.CODE_VERSION
+
 
 @pytest.fixture
 def own_study(tmp_path, monkeypatch):
@@ -65,7 +67,7 @@ def update_a_tool(folder, monkeypatch):
         (replace_a_picture, "digest of the pictures: the study has"),
         (replace_the_weights, "digest of the weights of"),
         (edit_the_factory, "digest of the code of searched_net:build"),
-        (raise_a_code_version, "code version of measure: the study has 2, now it is 3"),
+        (raise_a_code_version, f"code version of measure: the study has {VERSION}, now it is {VERSION + 1}"),
         (update_a_tool, "version of torch"),
     ],
 )

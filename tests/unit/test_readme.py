@@ -50,7 +50,7 @@ def test_links_between_pages_lead_somewhere(page):
 
 def test_commands_in_the_table_exist():
     commands = set(get_command(app).commands)
-    named = set(re.findall(r"^\| `phonefit (\w+)", README, flags=re.MULTILINE)) | {"models", "devices"}
+    named = set(re.findall(r"^\| `phonefit ([\w-]+)", README, flags=re.MULTILINE)) | {"models", "devices"}
     assert named == commands
 
 

@@ -20,7 +20,7 @@ from phonefit.pipeline.budget import (
     violations,
 )
 from phonefit.pipeline.errors import RecipeError
-from phonefit.pipeline.recipe import BudgetConfig
+from phonefit.pipeline.recipe_auto import BudgetConfig
 from phonefit.pipeline.result import FileResult, Parity
 from tests.tiny import LABELS, PREPROCESS
 

@@ -9,7 +9,20 @@ from typer.testing import CliRunner
 
 from phonefit.pipeline.cli import app
 
-COMMANDS = ("run", "search", "bench", "compare", "calibrate", "convert", "recipes", "models", "devices", "doctor")
+COMMANDS = (
+    "run",
+    "search",
+    "export-best",
+    "bench",
+    "compare",
+    "calibrate",
+    "convert",
+    "explain",
+    "recipes",
+    "models",
+    "devices",
+    "doctor",
+)
 HEAVY = ("torch", "optuna", "executorch", "litert_torch", "ai_edge_litert", "onnx", "onnxruntime", "torchao", "numpy")
 
 

@@ -6,7 +6,17 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.recipe_search import Range
-from phonefit.pipeline.search.space import decode, distributions, encode, point_key, points, size, suggest
+from phonefit.pipeline.search.space import (
+    Conditional,
+    decode,
+    distributions,
+    encode,
+    is_whole,
+    point_key,
+    points,
+    size,
+    suggest,
+)
 
 STEPS = ([], [{"technique": "prune", "ratio": 0.3}, {"technique": "quantise"}], [{"technique": "quantise"}])
 SPACE = {
@@ -60,6 +70,28 @@ def test_every_point_of_a_finite_space_is_listed_once_and_encodes_back():
 def test_a_continuous_range_has_no_size_unless_it_is_one_value():
     assert size(SPACE) is None
     assert size({"x": Range(low=0.5, high=0.5)}) == 1
+
+
+PRUNE = [{"technique": "prune", "ratio": 0.3}]
+TREE = {
+    "compress": ([], PRUNE, [{"technique": "quantise"}]),
+    "bench.threads": (1, 2),
+    "compress.0.ratio": Conditional((0.1, 0.2, 0.3), "compress", (PRUNE,)),
+    "compress.0.qat": Conditional((None, {"epochs": 1}), "compress", ([{"technique": "quantise"}],)),
+    "compress.0.qat.shift": Conditional((0.0, 0.1), "compress.0.qat", ({"epochs": 1},)),
+}
+
+
+def test_conditional_axes_are_counted_and_listed_where_they_exist():
+    listed = list(points(TREE))
+    assert size(TREE) == 2 * (1 + 3 + (1 + 2)) == len(listed) == len({point_key(point) for point in listed})
+    assert all(is_whole(point, TREE) for point in listed)
+    assert not is_whole({"compress": PRUNE, "bench.threads": 1}, TREE)
+    assert is_whole({"compress": [], "bench.threads": 1}, TREE)
+    assert [decode(encode(point, TREE), TREE) for point in listed] == listed
+    assert set(distributions(TREE)) == {"compress", "bench.threads"}
+    continuous = {**TREE, "compress.0.ratio": Conditional(Range(low=0.1, high=0.2), "compress", (PRUNE,))}
+    assert size(continuous) is None
 
 
 def test_points_that_differ_in_the_last_digits_only_are_the_same():

@@ -5,6 +5,15 @@ VENV ?= .venv
 # PyTorch's own index of CPU builds does not: make setup TORCH_INDEX=<its address>
 TORCH_INDEX ?=
 ARGS ?=
+# Of the size gate: the baseline, its history, one recipe or file (default: all that the baseline names), the runs folder.
+SIZES ?= .ci/sizes.toml
+HISTORY ?=
+RECIPE ?=
+RUNS ?= runs
+REPORTS ?= reports
+# Of what the size gate tells on GitHub: title of the issue, number of the pull request.
+ISSUE ?= sizes
+PULL_REQUEST ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,7 +26,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 TORCH := $(BIN)/python -c 'import tomllib; print(next(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch==")))'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit tools native emulator lint format clean
+.PHONY: help setup demo test test-unit tools native emulator lint format clean size-check size-bless size-history size-comment size-issue
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,15 +66,41 @@ $(PHOTOS): | $(STAMP)
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(WHEELS) foolbox==3.3.4
 	@touch $@
 
-lint: $(STAMP) ## ruff, mypy (strict) and the direction of imports
+lint: $(STAMP) ## ruff, mypy (strict), the direction of imports, the schema of the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+SIZE_OPTIONS = --baseline $(SIZES) $(if $(HISTORY),--history $(HISTORY))
+
+size-check: $(STAMP) ## Hold sizes against the baseline (SIZES, RECIPE); reports in reports/
+	$(BIN)/phonefit size check $(RECIPE) $(SIZE_OPTIONS) --runs $(RUNS) --markdown $(REPORTS)/sizes.md \
+	  --junit $(REPORTS)/sizes.xml $(if $(GITHUB_STEP_SUMMARY),--summary "$(GITHUB_STEP_SUMMARY)") $(ARGS)
+
+size-bless: $(STAMP) ## Accept the present sizes: make size-bless REASON="why they are right"
+	$(BIN)/phonefit size bless $(RECIPE) $(SIZE_OPTIONS) --runs $(RUNS) --reason "$(REASON)" $(ARGS)
+
+size-history: $(STAMP) ## Draw the history of sizes into reports/sizes.html; fails when one crept up
+	$(BIN)/phonefit size history $(SIZE_OPTIONS) --plot $(REPORTS)/sizes.html $(ARGS)
+
+# Both use GitHub's own command, gh; the report is missing where the check ended before it could write one.
+$(REPORTS)/sizes.md:
+	@mkdir -p $(@D)
+	@echo "The sizes could not be checked; the log of the job says why." > $@
+
+size-comment: $(REPORTS)/sizes.md ## Put the report under a pull request (PULL_REQUEST), in place of the last one
+	gh pr comment $(PULL_REQUEST) --edit-last --create-if-none --body-file $<
+
+size-issue: $(REPORTS)/sizes.md ## Open an issue (ISSUE) with the report, or add the report to the one that is open
+	@number=$$(gh issue list --state open --search 'in:title "$(ISSUE)"' --json number --jq '.[0].number // empty') && \
+	if test -n "$$number"; then gh issue comment "$$number" --body-file $<; \
+	else gh issue create --title "$(ISSUE)" --body-file $<; fi
 
 clean: ## Remove the virtual environment, caches and runs
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache runs

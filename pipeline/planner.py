@@ -49,7 +49,7 @@ from phonefit.pipeline.result import FileResult
 from phonefit.pipeline.result_plan import PlanResult, PlanRow, PlanTry
 
 ASKS = 8
-"""At most so many candidates are asked for before one plan is built."""
+"""At most so many candidates are asked for before one plan is built, besides the parent in each precision."""
 REFINEMENTS = 2
 """At most so many structures are scored between two of the grid, for one plan."""
 NEAR = 0.93
@@ -128,8 +128,7 @@ def _settled(plan: Planning, setting: Setting, margin: float) -> Choice | None:
             continue
         if set(setting.limits) != {QUALITY} and asks < ASKS:
             if not plan.knowledge.is_measured(choice.candidate, setting.runtimes):
-                asks += 1
-                _ask_for(choice, plan, setting)
+                asks += _ask_for(choice, plan, setting)
                 continue
             if refined < REFINEMENTS and (structure := _between(choice, choices, plan)) is not None:
                 refined += 1
@@ -138,16 +137,21 @@ def _settled(plan: Planning, setting: Setting, margin: float) -> Choice | None:
         return choice
 
 
-def _ask_for(choice: Choice, plan: Planning, setting: Setting) -> None:
-    """Ask for the candidate's costs; first for those of the parent in its precision, to scale from."""
+def _ask_for(choice: Choice, plan: Planning, setting: Setting) -> bool:
+    """Ask for the candidate's costs; first for those of the parent in its precision, to scale from.
+
+    Returns:
+        Whether another than the parent was asked for.
+    """
     candidate = choice.candidate
     base = plan.candidates.get(f"{Structure().name}, {candidate.precision}")
     if base is not None and base.name not in plan.excluded and base != candidate:
         if not plan.knowledge.is_measured(base, setting.runtimes):
             ask_costs(base, plan, setting)
-            return
+            return False
         plan.estimates[candidate.name] = choice.figures
     ask_costs(candidate, plan, setting)
+    return candidate != base
 
 
 def _between(choice: Choice, choices: Sequence[Choice], plan: Planning) -> Structure | None:

@@ -62,6 +62,8 @@ class FileResult(Frozen):
         test_quality: the same on the test side, for the files that are shown at the end.
         quality_drop: original checkpoint's quality (validation) minus this file's.
         report: the measurement on the recipe's device.
+        planned_memory: bytes of activations by the file's own memory plan, a static estimate beside the measured peak;
+            None where the format has no plan.
     """
 
     variant: Variant
@@ -73,6 +75,7 @@ class FileResult(Frozen):
     test_quality: Mapping[str, float] | None = None
     quality_drop: float
     report: Report
+    planned_memory: int | None = None
     violations: tuple[Violation, ...] = ()
 
     @property

@@ -19,6 +19,7 @@ from phonefit.pipeline.ask import ask_run_device
 from phonefit.pipeline.budget import best_file, figures_of, memory_limit, violations
 from phonefit.pipeline.compress.stage import compress_step
 from phonefit.pipeline.context import Context, Progress, SilentProgress
+from phonefit.pipeline.convert.memory_plan import planned_memory
 from phonefit.pipeline.convert.stage import convert_stage
 from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.evaluate import evaluate_file
@@ -140,6 +141,7 @@ def _compress_and_measure(
                 quality=quality,
                 quality_drop=drop,
                 report=report,
+                planned_memory=planned_memory(path, runtime),
             )
             missed = violations(figures_of(file), recipe.budget)
             files.append(file.model_copy(update={"violations": missed}))

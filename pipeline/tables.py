@@ -71,6 +71,10 @@ def trial_table(trial: TrialResult) -> RenderableType:
     notes = [f"★ best file that fits the budget. Measured on {trial.files[0].report.device.name}"]
     if not all(file.report.trusted for file in trial.files):
         notes.append("? unstable measurement: the reasons are in trial.json; measure again on an idle machine")
+    if planned := [f"{file.name} {file.planned_memory / 1e6:.2f}" for file in trial.files if file.planned_memory]:
+        notes.append(
+            f"activations by the files' own memory plans, MB (static; the peak is measured): {', '.join(planned)}"
+        )
     notes += trial.notes
     notes += [f"{file.name}: {describe(violation)}" for file in trial.files for violation in file.violations]
     parts = [result, *(Text(note, "dim") for note in notes), ratio_table(trial.files, quality)]

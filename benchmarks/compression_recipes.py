@@ -54,6 +54,7 @@ LITE0: dict[str, Point] = {
     "prune, decompose, distil, int8": Point(
         "combination", [prune(0.5, 3), decompose("bytes", 0.7, 1), distil(2), INT8], True
     ),
+    "prune, decompose, qat": Point("combination", [prune(0.5, 3), decompose("bytes", 0.7, 1), QAT], True),
     "prune, decompose, distil 6, int8": Point(
         "combination", [prune(0.6, 3), decompose("bytes", 0.55, 1), distil(6, 1e-3), INT8]
     ),
@@ -76,6 +77,9 @@ RESNET18: dict[str, Point] = {
         "combination",
         [prune(0.2, 3, layer_limit=0.85), decompose("multiply_adds", 0.6, 1), distil(2), INT8],
         True,
+    ),
+    "prune, decompose, qat": Point(
+        "combination", [prune(0.2, 3, layer_limit=0.85), decompose("multiply_adds", 0.6, 1), QAT], True
     ),
     "prune, int8": Point("combination", [prune(0.12, 4, layer_limit=0.85), INT8], True),
     "prune to 0.12": Point("single", [prune(0.12, 4, layer_limit=0.85)]),

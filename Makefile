@@ -77,6 +77,7 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+PLOT ?= $(REPORTS)/sizes.html
 SIZE_OPTIONS = --baseline $(SIZES) $(if $(HISTORY),--history $(HISTORY))
 
 size-check: $(STAMP) ## Hold sizes against the baseline (SIZES, RECIPE); reports in reports/
@@ -86,8 +87,8 @@ size-check: $(STAMP) ## Hold sizes against the baseline (SIZES, RECIPE); reports
 size-bless: $(STAMP) ## Accept the present sizes: make size-bless REASON="why they are right"
 	$(BIN)/phonefit size bless $(RECIPE) $(SIZE_OPTIONS) --runs $(RUNS) --reason "$(REASON)" $(ARGS)
 
-size-history: $(STAMP) ## Draw the history of sizes into reports/sizes.html; fails when one crept up
-	$(BIN)/phonefit size history $(SIZE_OPTIONS) --plot $(REPORTS)/sizes.html $(ARGS)
+size-history: $(STAMP) ## Draw the history of sizes into reports/sizes.html (PLOT); fails when one crept up
+	$(BIN)/phonefit size history $(SIZE_OPTIONS) --plot $(PLOT) $(ARGS)
 
 # Both use GitHub's own command, gh; the report is missing where the check ended before it could write one.
 $(REPORTS)/sizes.md:

@@ -140,7 +140,7 @@ def history(
     name: Annotated[str | None, typer.Argument(help="One artifact; default: all.")] = None,
     since: SinceOption = None,
     measure_name: Annotated[str, typer.Option("--measure", help="bytes, section:weights, instructions …")] = "bytes",
-    plot: Annotated[Path | None, typer.Option(help="Write a page with the trend to this HTML file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the trend: FILE.html, a page, or FILE.png.")] = None,
     baseline: BaselineOption = Path("sizes.toml"),
     history_file: HistoryOption = None,
     as_json: JsonOption = False,

@@ -13,6 +13,7 @@ import onnx
 import pytest
 import tomlkit
 import yaml
+from PIL import Image
 
 from phonefit.models.artifact import SUFFIXES
 from phonefit.pipeline.size.baseline import load_baseline, load_lock
@@ -157,7 +158,11 @@ def test_a_wider_model_fails_and_the_printed_command_blesses_it(blessed, tmp_pat
     shown = size(tmp_path, "history", "tiny/original.pte", "--since", "30d", "--plot", "trend.html", "--json")
     assert shown.returncode == 1  # grew by more than 5 %: blessed or not, it adds up
     assert [line["event"] for line in json.loads(shown.stdout)["lines"]] == ["bless", "check", "bless"]
-    assert size(tmp_path, "history").returncode == 0  # without a period it only shows
+    assert size(tmp_path, "history", "--plot", "trend.png").returncode == 0  # without a period it only shows
+    with Image.open(tmp_path / "trend.png") as picture:
+        assert picture.format == "PNG" and picture.width > 800
+    refused = size(tmp_path, "history", "--plot", "trend.gif")
+    assert refused.returncode == 2 and ".html, .png" in refused.stderr
     assert "original.pte" in (tmp_path / "trend.html").read_text()
     assert recipe.is_file()
 

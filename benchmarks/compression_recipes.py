@@ -81,6 +81,7 @@ RESNET18: dict[str, Point] = {
     "prune, decompose, qat": Point(
         "combination", [prune(0.2, 3, layer_limit=0.85), decompose("multiply_adds", 0.6, 1), QAT], True
     ),
+    "prune to 0.3, distil, int8": Point("combination", [prune(0.3, 4, layer_limit=0.85), distil(3), INT8], True),
     "prune, int8": Point("combination", [prune(0.12, 4, layer_limit=0.85), INT8], True),
     "prune to 0.12": Point("single", [prune(0.12, 4, layer_limit=0.85)]),
 }

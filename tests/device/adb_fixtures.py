@@ -19,6 +19,23 @@ from phonefit.device_bench.android import AndroidDevice
 from tests.device.adb_device_stand_in import AdbDeviceStandIn
 from tests.device.phone_case import become_phone, runner_folder
 
+# What a phonefit process does; `bench` has the same order.
+PROCESS = """
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with Ctrl-C ignored
+from pathlib import Path
+from phonefit.device_bench.adb_server import AdbServer
+from phonefit.device_bench.android import AndroidDevice
+from phonefit.device_bench.device import Job
+case = json.loads(sys.argv[1])
+device = AndroidDevice(case["serial"], server=AdbServer(case["port"], case["binary"]), state=Path(case["state"]),
+                       find_runner=lambda runtime, architecture: Path(case["program"]))
+try:
+    device.prepare()
+    device.run(Job.model_validate(case["job"]))
+finally:
+    device.cleanup()
+"""
 # Tells its process id and never ends; with a child, as a runner under a wrapper is.
 HANGS = """
     #!/bin/sh
@@ -86,7 +103,7 @@ def stand_in_adb(private_adb, stand_in):
     return Adb(stand_in.serial, private_adb)
 
 
-def wait_for(happened, seconds=30):
+def wait_for(happened, seconds=120):  # a busy machine is slow; what happens at all happens long before
     deadline = time.monotonic() + seconds
     while not (value := happened()):
         assert time.monotonic() < deadline, "it did not happen in time"

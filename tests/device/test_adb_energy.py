@@ -19,6 +19,7 @@ from phonefit.device_bench.android import AndroidDevice
 from phonefit.device_bench.bench import report_of
 from phonefit.device_bench.power_sampling import SysfsSource
 from tests.device.adb_device_stand_in import PROGRAMS
+from tests.device.adb_fixtures import PROCESS, wait_for
 from tests.device.battery_stand_in import (
     BUSY_WATTS,
     DESIGN_MILLIAMPERE_HOURS,
@@ -28,7 +29,6 @@ from tests.device.battery_stand_in import (
     install_perfetto_stand_in,
 )
 from tests.device.phone_case import become_phone, runner_folder, small_job, transcript
-from tests.device.test_adb_faults import PROCESS, wait_for
 
 pytest_plugins = ["tests.device.adb_fixtures"]
 

@@ -11,28 +11,10 @@ import pytest
 
 from phonefit.device_bench.device_lock import DeviceBusyError
 from phonefit.device_bench.shell_device import FOLDER
-from tests.device.adb_fixtures import alive, open_and_run, wait_for
+from tests.device.adb_fixtures import PROCESS, alive, open_and_run, wait_for
 from tests.device.phone_case import become_phone, runner_folder, small_job
 
 pytest_plugins = ["tests.device.adb_fixtures"]
-
-# What a phonefit process does; `bench` has the same order.
-PROCESS = """
-import json, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with Ctrl-C ignored
-from pathlib import Path
-from phonefit.device_bench.adb_server import AdbServer
-from phonefit.device_bench.android import AndroidDevice
-from phonefit.device_bench.device import Job
-case = json.loads(sys.argv[1])
-device = AndroidDevice(case["serial"], server=AdbServer(case["port"], case["binary"]), state=Path(case["state"]),
-                       find_runner=lambda runtime, architecture: Path(case["program"]))
-try:
-    device.prepare()
-    device.run(Job.model_validate(case["job"]))
-finally:
-    device.cleanup()
-"""
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def _write_often(folder, letter):
 
 
 def test_two_processes_do_not_meet(tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_write_often, args=(tmp_path / "files", letter)) for letter in "ab"]
     for process in processes:
         process.start()

@@ -46,7 +46,7 @@ def _append_many(path):
 
 def test_processes_do_not_cut_each_others_lines(tmp_path):
     path = tmp_path / "h.jsonl"
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_append_many, args=(path,)) for _ in range(4)]
     for process in processes:
         process.start()

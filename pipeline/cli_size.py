@@ -37,7 +37,8 @@ HistoryOption = Annotated[
     typer.Option("--history", help="The history; default: the file beside the baseline, sizes.history.jsonl."),
 ]
 SinceOption = Annotated[
-    str | None, typer.Option(help="Period of creep: a date, 30d, 8w, or a number of entries; default: the baseline's.")
+    str | None,
+    typer.Option(help="Period of creep: a date, 30d, 8w, a tag, a number of entries; default: the baseline's."),
 ]
 
 
@@ -150,6 +151,7 @@ def history(
     from phonefit.pipeline.size.baseline import load_baseline
     from phonefit.pipeline.size.history import creeps, history_path, load_history, parse_since
     from phonefit.pipeline.size.limits import measure_named
+    from phonefit.pipeline.size.repository import tag_day
     from phonefit.pipeline.size.trend import write_trend
     from phonefit.pipeline.tables_size import history_table
 
@@ -159,7 +161,7 @@ def history(
     lines = [line for line in every if name in (None, line.name)]
     if name is not None and not lines:
         raise UnknownNameError(f"artifact of {place}", name, {line.name for line in every})
-    period = parse_since(since or found.since, _now().date())
+    period = parse_since(since or found.since, _now().date(), tag_day)
     crept = creeps(lines, measure_name, period, found.limits)
     if plot:
         with terminal_progress().stage(f"draw {plot}"):
@@ -197,7 +199,8 @@ def why(
 
 
 def _options(baseline: Path, runs: Path, since: str | None, record: bool, history: Path | None) -> "CheckOptions":
-    from phonefit.pipeline.size.check import CheckOptions, commit_id
+    from phonefit.pipeline.size.check import CheckOptions
+    from phonefit.pipeline.size.repository import commit_id
 
     return CheckOptions(baseline, runs, _now(), since, record, commit_id() if record else "", history)
 

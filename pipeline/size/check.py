@@ -1,9 +1,6 @@
 """The gate from end to end: read the baseline, measure, judge, look at tools, latency and creep, note the history."""
 
 import datetime
-import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from phonefit.pipeline.size.history import (
 )
 from phonefit.pipeline.size.latency import with_latency
 from phonefit.pipeline.size.measured import Measured, measure_all
+from phonefit.pipeline.size.repository import tag_day
 from phonefit.pipeline.size.sources import Broken, read_subjects
 from phonefit.pipeline.size.tool_change import separate_tools
 
@@ -62,7 +60,7 @@ def check(texts: Sequence[str], options: CheckOptions, progress: Progress) -> Ga
     """
     baseline = load_baseline(options.baseline)
     subjects = read_subjects(subjects_or_default(texts, baseline, options.baseline))
-    since = parse_since(options.since or baseline.since, options.now.date())
+    since = parse_since(options.since or baseline.since, options.now.date(), tag_day)
     measured = list(measure_all(subjects, lambda name: measures_wanted(baseline, name), options.runs, progress))
     report = judge(measured, baseline, whole=not texts)
     report = separate_tools(report, measured, baseline, subjects, options.runs, progress)
@@ -104,14 +102,3 @@ def subjects_or_default(texts: Sequence[str], baseline: Baseline, path: Path) ->
 def found_in(measured: Sequence[Measured | Broken]) -> list[Measured]:
     """Those that could be measured."""
     return [item for item in measured if isinstance(item, Measured)]
-
-
-def commit_id() -> str:
-    """The commit that is checked out here; "" outside a repository or without git."""
-    if given := os.environ.get("GITHUB_SHA"):
-        return given
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -5,7 +5,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -154,8 +154,15 @@ def load_history(path: Path) -> list[HistoryLine]:
     return sorted(lines, key=lambda line: line.time)
 
 
-def parse_since(text: str | int | datetime.date | None, today: datetime.date) -> Since:
-    """A date, "30d" or "8w" back from today, or a number of entries.
+def parse_since(
+    text: str | int | datetime.date | None,
+    today: datetime.date,
+    tag_day: Callable[[str], datetime.date | None] = lambda name: None,
+) -> Since:
+    """A date, "30d" or "8w" back from today, a number of entries, or the day of a tag of the repository.
+
+    Args:
+        tag_day: the day of a tag; None where there is no such tag.
 
     Raises:
         RecipeError: it is none of them.
@@ -170,8 +177,11 @@ def parse_since(text: str | int | datetime.date | None, today: datetime.date) ->
     try:
         return datetime.date.fromisoformat(word)
     except ValueError:
+        if (day := tag_day(word)) is not None:
+            return day
         raise RecipeError(
-            f"since {text!r}: give a date such as {today.isoformat()}, days as 30d, weeks as 8w, or a number of entries"
+            f"since {text!r}: no such tag here; give a tag, a date such as {today.isoformat()}, days as 30d, weeks as "
+            "8w, or a number of entries"
         ) from None
 
 

@@ -2,12 +2,15 @@
 
 import datetime
 import multiprocessing
+import os
+import subprocess
 
 import pytest
 
 from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.size.history import append, creep, creeps, lines_of, load_history, parse_since
 from phonefit.pipeline.size.limits import Amount, Limit
+from phonefit.pipeline.size.repository import tag_day
 from tests.size_case import NOW, measured
 
 DAY = datetime.timedelta(days=1)
@@ -113,6 +116,17 @@ def test_sections_creep_and_artifacts_have_their_own_limit():
 )
 def test_words_for_a_period(text, since):
     assert parse_since(text, NOW.date()) == since
+
+
+def test_a_period_can_begin_at_a_tag(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dated = {**os.environ, "GIT_AUTHOR_DATE": "2026-01-17T12:00:00Z", "GIT_COMMITTER_DATE": "2026-01-17T12:00:00Z"}
+    named = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"], ["tag", "v1.0"]):
+        subprocess.run([*named, *words], check=True, env=dated)
+    assert parse_since("v1.0", NOW.date(), tag_day) == datetime.date(2026, 1, 17)
+    with pytest.raises(RecipeError, match=r"v2\.0.*no such tag"):
+        parse_since("v2.0", NOW.date(), tag_day)
 
 
 @pytest.mark.parametrize("text", ["yesterday", "0", "-3", "d", "2026-13-01"])

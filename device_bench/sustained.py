@@ -10,6 +10,8 @@ from phonefit.device_bench.report import percentile
 from phonefit.models.record import Frozen
 
 WINDOW_SECONDS = 60.0
+# Two of them, and what passes between the inferences.
+LEAST_SECONDS = 130.0
 # More than this slower than at the start is throttling; stability.py calls the same drift untrustworthy.
 THROTTLED_RATIO = 1.10
 
@@ -96,6 +98,20 @@ def _window(samples: Sequence[float], ends: Sequence[float], start: float, end: 
         median_milliseconds=statistics.median(inside) / 1e6,
         p90_milliseconds=percentile(inside, 90) / 1e6,
     )
+
+
+def run_seconds(text: str) -> float:
+    """Length of a long run, from words such as "10m".
+
+    Raises:
+        DeviceError: it is not a duration, or too short to have a first and a last minute.
+    """
+    seconds = parse_duration(text)
+    if seconds < LEAST_SECONDS:
+        raise DeviceError(
+            f"a sustained run of {text} has no first and last minute to compare; ask for {LEAST_SECONDS:g}s at least"
+        )
+    return seconds
 
 
 def parse_duration(text: str) -> float:

@@ -34,7 +34,7 @@ def bench(
 ) -> None:
     """Measure any model file: latency, load time, peak memory, and whether the figures can be trusted."""
     from phonefit.device_bench.bench import bench as bench_file
-    from phonefit.device_bench.sustained import parse_duration
+    from phonefit.device_bench.sustained import run_seconds
     from phonefit.device_bench.sustained import sustained as sustained_figures
     from phonefit.pipeline.budget import parse_bytes
     from phonefit.pipeline.errors import BudgetError
@@ -48,7 +48,7 @@ def bench(
         _interleave(file, other, device, threads, warmups, repeats, as_json)
         return
     if sustained:
-        seconds = parse_duration(sustained)
+        seconds = run_seconds(sustained)
     with terminal_progress().stage(f"measure {file.name} on {device}"):
         report = bench_file(
             file,
@@ -58,6 +58,7 @@ def bench(
             repeats=repeats,
             duration_seconds=seconds,
             memory_limit_bytes=parse_bytes(memory_limit) if memory_limit else None,
+            attempts=1 if sustained else 2,  # a device that slows down is what a long run looks for
             energy=energy,
         )
     if save:

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from phonefit.pipeline.cli import app
+from phonefit.pipeline.cli_devices import bench
 
 COMMANDS = (
     "run",
@@ -92,6 +94,27 @@ def test_bad_input_exits_2_and_says_what(arguments, words):
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr
+
+
+def test_a_long_run_that_is_too_short_is_refused_before_it_begins(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "phonefit.pipeline.cli", "bench", str(tmp_path / "a.tflite"), "--sustained", "2m"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "130s at least" in done.stderr
+
+
+def test_a_long_run_is_measured_once_though_it_slows_down(tmp_path, monkeypatch):
+    from phonefit.device_bench import bench as module
+
+    asked = []
+    monkeypatch.setattr(module, "bench", lambda file, **options: asked.append(options) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bench(Path("a.tflite"), sustained="10m")
+    assert [(options["duration_seconds"], options["attempts"]) for options in asked] == [(600.0, 1)]
 
 
 def test_bench_refuses_a_text_file(tmp_path):

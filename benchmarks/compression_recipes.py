@@ -58,6 +58,7 @@ LITE0: dict[str, Point] = {
     "prune, decompose, distil 6, int8": Point(
         "combination", [prune(0.6, 3), decompose("bytes", 0.55, 1), distil(6, 1e-3), INT8]
     ),
+    "prune to 0.75, qat": Point("combination", [prune(0.75, 3), QAT], True),
     "prune to 0.75, distil, int8": Point("combination", [prune(0.75, 3), distil(4), INT8]),
     "prune, int8": Point("combination", [prune(0.42, 4), INT8]),
     "prune to 0.42": Point("single", [prune(0.42, 4)]),
@@ -82,6 +83,7 @@ RESNET18: dict[str, Point] = {
         "combination", [prune(0.2, 3, layer_limit=0.85), decompose("multiply_adds", 0.6, 1), QAT], True
     ),
     "prune to 0.3, distil, int8": Point("combination", [prune(0.3, 4, layer_limit=0.85), distil(3), INT8], True),
+    "prune to 0.5, qat": Point("combination", [prune(0.5, 4, layer_limit=0.85), QAT], True),
     "prune, int8": Point("combination", [prune(0.12, 4, layer_limit=0.85), INT8], True),
     "prune to 0.12": Point("single", [prune(0.12, 4, layer_limit=0.85)]),
 }

@@ -133,33 +133,58 @@ def over_seeds(rows: Sequence[Row]) -> list[str]:
     originals = {(row.seed, row.runtime): row for row in rows if row.kind == "original"}
     lines = []
     for point, runtime in dict.fromkeys((row.point, row.runtime) for row in rows):
-        same = [row for row in rows if (row.point, row.runtime) == (point, runtime)]
-        if len(same) < 2:
+        pairs = [
+            (row, originals[row.seed, row.runtime]) for row in rows if (row.point, row.runtime) == (point, runtime)
+        ]
+        if len(pairs) < 2:
             continue
-        drops = [100 * (row.test - originals[row.seed, row.runtime].test) for row in same]
-        spread = T95.get(len(same), Z95) * statistics.stdev(drops) / math.sqrt(len(same))
-        smaller = statistics.mean(originals[row.seed, row.runtime].bytes / row.bytes for row in same)
-        fewer = statistics.mean(originals[row.seed, row.runtime].instructions / row.instructions for row in same)
-        mean = statistics.mean(row.test for row in same)
-        cells = (point, runtime, len(same), f"{smaller:.2f}x", f"{fewer:.2f}x", f"{mean:.4f}")
-        lines.append(f"| {' | '.join(map(str, cells))} | {statistics.mean(drops):+.2f} ± {spread:.2f} |")
-    head = ["\n| point | runtime | seeds | smaller | fewer | test, mean | points from float ± 95 % |", f"|{'---|' * 7}"]
+        smaller = statistics.mean(original.bytes / row.bytes for row, original in pairs)
+        fewer = statistics.mean(original.instructions / row.instructions for row, original in pairs)
+        cells = (
+            point,
+            runtime,
+            len(pairs),
+            f"{smaller:.2f}x",
+            f"{fewer:.2f}x",
+            f"{statistics.mean(row.validation for row, _ in pairs):.4f}",
+            _mean_and_spread([100 * (row.validation - original.validation) for row, original in pairs]),
+            f"{statistics.mean(row.test for row, _ in pairs):.4f}",
+            _mean_and_spread([100 * (row.test - original.test) for row, original in pairs]),
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    columns = ("point", "runtime", "seeds", "smaller", "fewer", "validation", "points ± 95 %", "test", "points ± 95 %")
+    head = [f"\n| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     return head + lines if lines else []
 
 
+def _mean_and_spread(values: Sequence[float]) -> str:
+    """Mean, and half the width of its 95 % interval (Student's t)."""
+    spread = T95.get(len(values), Z95) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):+.2f} ± {spread:.2f}"
+
+
 def verdicts(rows: Sequence[Row]) -> list[str]:
-    """Which single techniques are dominated by a combination: at least its test accuracy, in no more bytes and
-    instructions; seed 0, .tflite."""
-    shown = [row for row in rows if row.seed == 0 and row.runtime == "tflite"]
+    """For each single technique: the combinations that are at least as good on the seeds that both were run with, in
+    no more bytes and instructions, on the validation and on the test side; .tflite."""
+    shown = [row for row in rows if row.runtime == "tflite"]
+    kinds = {row.point: row.kind for row in shown}
     lines = []
-    for single in (row for row in shown if row.kind == "single"):
-        better = [
-            row.point
-            for row in shown
-            if row.kind == "combination"
-            and row.test >= single.test
-            and row.bytes <= single.bytes
-            and row.instructions <= single.instructions
-        ]
-        lines.append(f"- {single.point}: {f'dominated by {better[0]}' if better else 'NOT dominated'}")
-    return ["\nSingle techniques, seed 0, .tflite:\n", *lines] if lines else []
+    for single in (point for point, kind in kinds.items() if kind == "single"):
+        ahead = []
+        for point in (point for point, kind in kinds.items() if kind == "combination"):
+            pairs = [
+                (one, other)
+                for one in shown
+                for other in shown
+                if (one.point, other.point) == (point, single) and one.seed == other.seed
+            ]
+            if not pairs or any(
+                one.bytes > other.bytes or one.instructions > other.instructions for one, other in pairs
+            ):
+                continue
+            validation = 100 * statistics.mean(one.validation - other.validation for one, other in pairs)
+            test = 100 * statistics.mean(one.test - other.test for one, other in pairs)
+            if min(validation, test) >= 0:
+                ahead.append(f"{point} ({validation:+.2f} validation, {test:+.2f} test, {len(pairs)} seeds)")
+        lines.append(f"- {single}: {'dominated by ' + '; '.join(ahead) if ahead else 'NOT dominated'}")
+    return ["\nSingle techniques against combinations, means over common seeds, .tflite:\n", *lines] if lines else []

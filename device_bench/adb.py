@@ -144,7 +144,7 @@ class Adb:
             ConnectionLostError: the device went away; part of a file may be there.
         """
         there = self.digests(list(files))
-        missing = {target: source for target, source in files.items() if not _same(source, there.get(target))}
+        missing = {target: source for target, source in files.items() if not same_content(source, there.get(target))}
         for folder, sources in _by_folder(missing).items():
             command = self.server.program(self.serial, "push", *map(str, sources), folder)
             self._copy(command, sum(source.stat().st_size for source in sources), folder)
@@ -154,10 +154,21 @@ class Adb:
             self.shell(["chmod", "755", *missing], check=True)
         arrived = self.digests(list(missing))
         for target, source in missing.items():
-            if not (_same(source, arrived[target]) if target in arrived else self._same_when_pulled(source, target)):
+            if not (
+                same_content(source, arrived[target]) if target in arrived else self._same_when_pulled(source, target)
+            ):
                 cause = "what arrived is not what was sent"
                 raise AdbCommandError(message(f"adb push {source} {target}", cause, "try another cable or port"))
         return tuple(missing)
+
+    def install(self, apk: Path, options: Sequence[str]) -> ShellResult:
+        """What `adb install` gives for an APK; a device that refuses it says so in what is printed.
+
+        Raises:
+            AdbTimeoutError: it took far too long.
+        """
+        done = self._transfer(self.server.program(self.serial, "install", *options, str(apk)), apk.stat().st_size)
+        return ShellResult(done.returncode, done.stdout, done.stderr)
 
     def pull(self, source: str, target: Path) -> None:
         """Copy a file from the device; `target` appears only when all of it has arrived.
@@ -171,7 +182,7 @@ class Adb:
         try:
             self._copy(command, 0, source)
             expected = self.digests([source])
-            if expected and not _same(part, expected[source]):
+            if expected and not same_content(part, expected[source]):
                 cause = "what arrived is not what the device holds"
                 raise AdbCommandError(message(_spoken(command), cause, "try again; try another cable or port"))
             part.replace(target)
@@ -203,9 +214,21 @@ class Adb:
             copy.unlink(missing_ok=True)
 
     def _copy(self, command: list[str], size: int, remote: str) -> None:
-        text, limit = _spoken(command), _copy_seconds(size)
+        text, done = _spoken(command), self._transfer(command, size)
+        if done.returncode == 0:
+            return
+        said = _complaint(done.stderr.strip() or done.stdout.strip())
+        if "No space left" in said:
+            raise AdbCommandError(message(text, said, self._space_remedy(size, remote)))
+        if "remote " in said or "failed to stat" in said or "does not exist" in said:
+            raise AdbCommandError(message(text, said, remedy_for(said)))
+        raise self._lost(text, OSError(said), begun=True)
+
+    def _transfer(self, command: list[str], size: int) -> subprocess.CompletedProcess[str]:
+        """Run the adb program for as long as so many bytes may take."""
+        limit = _copy_seconds(size)
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
@@ -216,15 +239,7 @@ class Adb:
             )
         except subprocess.TimeoutExpired:
             cause = f"no end after {limit:g} s for {size:,} bytes"
-            raise AdbTimeoutError(message(text, cause, "try another cable or port")) from None
-        if done.returncode == 0:
-            return
-        said = _complaint(done.stderr.strip() or done.stdout.strip())
-        if "No space left" in said:
-            raise AdbCommandError(message(text, said, self._space_remedy(size, remote)))
-        if "remote " in said or "failed to stat" in said or "does not exist" in said:
-            raise AdbCommandError(message(text, said, remedy_for(said)))
-        raise self._lost(text, OSError(said), begun=True)
+            raise AdbTimeoutError(message(_spoken(command), cause, "try another cable or port")) from None
 
     def _space_remedy(self, size: int, remote: str) -> str:
         free = self.free_bytes(remote.rpartition("/")[0] or "/")
@@ -330,8 +345,8 @@ def _copy_seconds(size: int) -> float:
     return _COPY_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
 
 
-def _same(path: Path, digest: str | None) -> bool:
-    """Whether a file here has the digest of one on the device."""
+def same_content(path: Path, digest: str | None) -> bool:
+    """Whether a file here has a digest that `Adb.digests` gave; None is that of a file that is not there."""
     if digest is None:
         return False
     name, _, value = digest.partition(":")

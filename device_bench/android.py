@@ -108,15 +108,14 @@ class AndroidDevice:
             DeviceError: there is no native runner for the device, or it cannot do what the job asks.
             MeasurementError: the run failed, took too long, or the device went away.
         """
-        if self._shell is None:
-            raise DeviceError("the device is not prepared: call prepare() before run()")
+        shell = self._started()
         info = self.info()
         self._refuse_impossible(job, info)
         program = self._find_runner(job.runtime, runner_architecture(info))
         if program is None:
             raise DeviceError(self._no_runner(job, info))
-        installed = self._shell.install(program.parent.parent)
-        shell, name = self._shell, f"{installed}/bin/{program.name}"
+        installed = shell.install(program.parent.parent)
+        name = f"{installed}/bin/{program.name}"
         before = self._conditions()
 
         def execute(asked: Job) -> RawRun:
@@ -137,6 +136,11 @@ class AndroidDevice:
                 shell.finish()
         finally:
             self._held.close()
+
+    def _started(self) -> ShellDevice:
+        if self._shell is None:
+            raise DeviceError("the device is not prepared: call prepare() before run()")
+        return self._shell
 
     def _open(self) -> Adb:
         if self._adb is None:
@@ -188,7 +192,8 @@ class AndroidDevice:
         if info.operating_system.startswith("Android"):
             return (
                 f"there is no native {job.runtime} runner for {info.name} ({info.architecture}, "
-                f"{info.operating_system}); build and install the app of android_demo/, which measures on the phone"
+                f"{info.operating_system}); "
+                "the app of android_demo/ measures there: phonefit deploy RUN, then --device app"
             )
         return f"the native {job.runtime} runner for {info.architecture} is not built: make native, then try again"
 

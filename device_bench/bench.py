@@ -19,7 +19,11 @@ from phonefit.models.record import file_digest
 # Takes one line about what goes on.
 Progress = Callable[[str], None]
 
-_MEMORY = {"measured": "peak resident memory", "counted": "peak of touched pages that were not given back,"}
+_MEMORY = {
+    ("measured", "resident"): "peak resident memory",
+    ("measured", "proportional"): "peak proportional set size (PSS)",
+    ("counted", "resident"): "peak of touched pages that were not given back,",
+}
 
 
 TIMEOUT_SECONDS = 300.0
@@ -183,7 +187,8 @@ def report_of(job: Job, run: RawRun, info: DeviceInfo, model_sha256: str) -> Rep
             unit="bytes",
             source=run.memory_source,
             samples=(max(run.peak_bytes - run.baseline_bytes, 0),),
-            note=f"{_MEMORY[run.memory_source]} above the {run.baseline_bytes} bytes of the process before loading"
+            note=f"{_MEMORY[run.memory_source, run.memory_kind]} above the {run.baseline_bytes} bytes of the process "
+            "before loading"
             + ("; too low, as what importing needed counts as before" if _counts_from_start(run) else ""),
         ),
         **_energy_figures(job, run, info),
@@ -236,7 +241,7 @@ def _energy_figures(job: Job, run: RawRun, info: DeviceInfo) -> dict[str, Figure
             return {"energy": energy_figure(modelled_energy(run.counts))}
         except EnergyUnavailableError as error:
             return {"energy": unavailable(str(error))}
-    if info.kind == "adb" and not job.energy:
+    if info.kind in ("adb", "app") and not job.energy:
         return {"energy": unavailable("it was not asked for (--energy, bench.energy)")}
     return {"energy": unavailable(f"the {info.kind} has no energy source that phonefit reads")}
 

@@ -192,33 +192,14 @@ def _fetch_sdk(folder: Path, architecture: str, packages: dict[str, str]) -> Pat
 
 def _fetch_header(folder: Path) -> Path:
     """The folder with ONNX Runtime's C header, out of a Debian package. This machine's APT state is not touched."""
-    from phonefit.device_bench.emulator.packages import archive_of_this_machine
+    from phonefit.device_bench.emulator.packages import download
 
     if (folder / "onnxruntime_c_api.h").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="apt-", dir=folder.parent) as name:
         place = Path(name)
-        for path in ("state/lists/partial", "cache/archives/partial"):
-            (place / path).mkdir(parents=True)
-        (place / "status").touch()
-        mirror, keyring = archive_of_this_machine()
-        signed = f" [signed-by={keyring}]" if keyring else ""
-        (place / "debian.list").write_text(f"deb{signed} {mirror} {_HEADER_SUITE} main\n")
-        options = {
-            "Dir::State": place / "state",
-            "Dir::State::status": place / "status",
-            "Dir::Cache": place / "cache",
-            "Dir::Etc::sourcelist": place / "debian.list",
-            "Dir::Etc::sourceparts": "-",
-            "APT::Sandbox::User": "",
-            "Acquire::Languages": "none",
-            "Acquire::Retries": "3",
-        }
-        apt = ["apt-get", "-q", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
-        _run([*apt, "update"], place)
-        _run([*apt, "download", _HEADER_PACKAGE], place)
-        (package,) = place.glob(f"{_HEADER_PACKAGE}_*.deb")
+        (package,) = download(_HEADER_SUITE, [_HEADER_PACKAGE], place)
         _run(["dpkg-deb", "--extract", str(package), str(place / "content")])
         write_atomically(folder / "onnxruntime_c_api.h", (place / "content" / _HEADER).read_bytes())
     return folder

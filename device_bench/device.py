@@ -25,7 +25,7 @@ class DeviceInfo(Frozen):
     """Which device a figure belongs to. Figures of unlike devices are never compared.
 
     Attributes:
-        kind: "host", "emulator" or "adb".
+        kind: "host", "emulator", "adb" or "app".
         name: the processor or phone model.
         ram_bytes: memory of the device.
         details: whatever else identifies it (kernel, Android version, governor), by name.
@@ -59,7 +59,8 @@ class Job(Frozen):
         memory_limit_bytes: enforced where the device can enforce one.
         seed: of the random inputs.
         input_file: .npy file with one input to use instead of random ones.
-        output_file: .npz file to write the outputs of the last inference to, as output_0, output_1, …, in stored form.
+        output_file: .npz file to write the outputs of the last inference to, as output_0, output_1, …, in stored form;
+            the Python runtimes of the host add the inputs, as input_0, ….
         cpu_mask: bit k allows core k; None leaves the choice to the device.
         energy: sample power too, where the device can; its timed inferences then fill the length of an idle baseline.
     """
@@ -116,6 +117,8 @@ class RawRun(Frozen):
         latency_source: "modelled" when the times are estimates from counts, on a device that has no time of its own.
         latency_note: what modelled times are made from; "" for measured ones.
         memory_source: "counted" when the peak is the pages that the process touched and did not give back.
+        memory_kind: "proportional" where both are a proportional set size (PSS), which counts a page that several
+            processes share by its share.
         out_of_memory: the memory limit ended the process: there are no samples, and `peak_bytes` is how far it came.
         cgroup_peak_bytes: where the device can tell: peak use of program, file pages and kernel together (memory.peak).
         reference_before_nanoseconds: times of a fixed loop of arithmetic just before the warm-ups, by the same process;
@@ -126,6 +129,8 @@ class RawRun(Frozen):
         energy: of one inference, where the job asked for it: "energy", in long runs "energy_first_minute" and
             "energy_last_minute" too.
         energy_note: why there is none although it was asked for.
+        wrong_outputs: how its outputs differ from those that this machine gets, where the device compares them and they
+            differ too much; "" otherwise.
     """
 
     load_nanoseconds: int
@@ -141,6 +146,7 @@ class RawRun(Frozen):
     latency_source: Literal["measured", "modelled"] = "measured"
     latency_note: str = ""
     memory_source: Literal["measured", "counted"] = "measured"
+    memory_kind: Literal["resident", "proportional"] = "resident"
     out_of_memory: bool = False
     cgroup_peak_bytes: int | None = None
     reference_before_nanoseconds: tuple[int, ...] = ()
@@ -149,6 +155,7 @@ class RawRun(Frozen):
     timed_until_seconds: float | None = None
     energy: Mapping[str, EnergyEstimate] = {}
     energy_note: str = ""
+    wrong_outputs: str = ""
 
 
 class Device(Protocol):

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from phonefit.device_bench.device import DeviceError
+from phonefit.device_bench.turns import resting, takes_turns
 from phonefit.models.record import Frozen
 
 
@@ -46,6 +47,8 @@ def file_of(serial: str, suffix: str, state: Path | None = None) -> Path:
 def hold_device(serial: str, state: Path | None = None) -> Iterator[None]:
     """Hold a device for the length of the block. The kernel lets go of it when the process ends, however it ends.
 
+    One of several workers of a search waits until the device is free.
+
     Args:
         serial: of the device.
         state: folder of the lock; None is `state_folder()`.
@@ -59,7 +62,10 @@ def hold_device(serial: str, state: Path | None = None) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DeviceBusyError(_busy(serial, os.pread(descriptor, 65536, 0))) from None
+            if not takes_turns():
+                raise DeviceBusyError(_busy(serial, os.pread(descriptor, 65536, 0))) from None
+            with resting():
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         holder = Holder(pid=os.getpid(), command=_own_command(), since=time.strftime("%H:%M:%S"))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, holder.model_dump_json().encode(), 0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from phonefit.device_bench.device import Device, DeviceInfo
 from phonefit.models.errors import PhonefitError, UnknownNameError
@@ -23,6 +24,7 @@ class DeviceKind:
         missing: what the kind lacks on this machine, with the remedy; "" when nothing. A device that lacks something
             opens all the same, and says so when it is used.
         counts: reports on it hold counts, such as the instructions of an inference.
+        time: measured by a clock, or modelled: worked out from counts. The two do not compare.
     """
 
     summary: str
@@ -30,6 +32,7 @@ class DeviceKind:
     options: str = ""
     missing: Callable[[], str] = _nothing
     counts: bool = False
+    time: Literal["measured", "modelled"] = "measured"
 
 
 def _host(options: str) -> Device:
@@ -75,6 +78,12 @@ def _adb(options: str) -> Device:
     return AndroidDevice(options or None)
 
 
+def _app(options: str) -> Device:
+    from phonefit.device_bench.app_device import AppDevice
+
+    return AppDevice(options or None)
+
+
 DEVICES: dict[str, DeviceKind] = {
     "host": DeviceKind("this machine; a fresh process for each measurement, no memory limit", _host),
     "emulator:counts": DeviceKind(
@@ -83,14 +92,21 @@ DEVICES: dict[str, DeviceKind] = {
         options="core=NAME",
         missing=_counts_missing,
         counts=True,
+        time="modelled",
     ),
     "emulator": DeviceKind(
         "an emulated ARM64 phone with real adb and an enforced memory limit; 1 ns is one instruction",
         _emulator,
         options="ram=4G",
         missing=_emulator_missing,
+        time="modelled",
     ),
     "adb": DeviceKind("a phone over adb; with several attached, adb:SERIAL", _adb, options="SERIAL"),
+    "app": DeviceKind(
+        "a phone over adb, by the app that `phonefit deploy` puts there; with several attached, app:SERIAL",
+        _app,
+        options="SERIAL",
+    ),
 }
 
 

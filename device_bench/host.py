@@ -27,6 +27,7 @@ from phonefit.device_bench.native_runner import (
 )
 from phonefit.device_bench.reference import REFERENCE_REPEATS
 from phonefit.device_bench.runtimes.detect import require
+from phonefit.device_bench.turns import alone
 from phonefit.device_bench.worker import Outcome
 from phonefit.models.artifact import Runtime
 from phonefit.models.errors import FileFormatError
@@ -62,7 +63,7 @@ class HostDevice:
         """Nothing to do: conditions are recorded with each run and judged by `stability`."""
 
     def run(self, job: Job) -> RawRun:
-        """Run one job in a fresh process.
+        """Run one job in a fresh process. Workers of a search on this machine pause meanwhile.
 
         Raises:
             FileFormatError: the file is no model of the job's runtime.
@@ -74,14 +75,15 @@ class HostDevice:
         paths = {"model": job.model, "input_file": job.input_file, "output_file": job.output_file}
         job = job.model_copy(update={name: path and path.resolve() for name, path in paths.items()})
         require(job.model, job.runtime)
-        before = host_conditions()
         runner = self._find_runner(job.runtime)
-        with tempfile.TemporaryDirectory(prefix="phonefit-bench-") as name:
+        with alone(), tempfile.TemporaryDirectory(prefix="phonefit-bench-") as name:
+            before = host_conditions()
             run = _run_native(runner, job, Path(name)) if runner else _run_worker(job, Path(name))
+            after = host_conditions()
         return run.model_copy(
             update={
                 "conditions_before": {**before, **run.conditions_before},
-                "conditions_after": host_conditions(),
+                "conditions_after": after,
                 "versions": {**run.versions, "runner": "native" if runner else "python"},
             }
         )

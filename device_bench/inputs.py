@@ -27,10 +27,16 @@ def make_inputs(specs: tuple[TensorSpec, ...], seed: int, input_file: Path | Non
     return arrays
 
 
-def save_outputs(arrays: Sequence[Array], target: Path) -> None:
-    """Write the outputs of an inference, in stored form, to an .npz file: output_0, output_1, …"""
+def stored_bytes(array: Array) -> bytes:
+    """The numbers of an array as files for runners hold them: raw, little-endian, in the order of its shape."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def save_outputs(arrays: Sequence[Array], target: Path, inputs: Sequence[Array] = ()) -> None:
+    """Write the outputs of an inference, in stored form, to an .npz file: output_0, output_1, …; inputs likewise."""
     with target.open("wb") as stream:
         named = {f"output_{index}": array for index, array in enumerate(arrays)}
+        named |= {f"input_{index}": array for index, array in enumerate(inputs)}
         np.savez(stream, allow_pickle=False, **named)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from phonefit.device_bench.device import Job, MeasurementError, RawRun
-from phonefit.device_bench.inputs import make_inputs
+from phonefit.device_bench.inputs import make_inputs, stored_bytes
 from phonefit.device_bench.runtimes.runtime import Array
 from phonefit.models.artifact import Runtime
 from phonefit.models.errors import FileFormatError, PhonefitError
@@ -264,10 +264,7 @@ def input_bytes(result: RunnerResult, job: Job) -> list[bytes]:
         TensorSpec(name=each.name, shape=each.shape, dtype=each.dtype, scale=each.scale, zero_point=each.zero_point)
         for each in result.inputs
     )
-    return [
-        array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        for array in make_inputs(specs, job.seed, job.input_file)
-    ]
+    return [stored_bytes(array) for array in make_inputs(specs, job.seed, job.input_file)]
 
 
 def read_outputs(result: RunnerResult, files: Sequence[Path]) -> list[Array]:

@@ -77,12 +77,16 @@ class ShellDevice:
             _log.warning("%s", complaint)
         self._journal.undo_all(self._undo)
         self._boot_id = self._read_boot_id()
-        self._make_folders([self.folder])
+        self.make_folders([self.folder])
 
     def change(self, what: str, do: Sequence[str], undo: Sequence[str]) -> bool:
         """Change something for as long as this device is in use; False when the device refused it."""
-        self._journal.add(Change(what=what, undo=tuple(undo)))
+        self.undo_later(what, undo)
         return self.adb.shell(do).exit_code == 0
+
+    def undo_later(self, what: str, undo: Sequence[str]) -> None:
+        """Note what `finish` is to undo, before it comes into being."""
+        self._journal.add(Change(what=what, undo=tuple(undo)))
 
     def claim(self, *paths: str) -> None:
         """Files that are about to come into being on the device: `finish` removes them. Not for what others own."""
@@ -97,10 +101,10 @@ class ShellDevice:
         """
         target = posixpath.join(self.folder, runner.name)
         files = {posixpath.join(target, path.relative_to(runner).as_posix()): path for path in _files_below(runner)}
-        self._make_folders(sorted({target, *(posixpath.dirname(name) for name in files)}))
+        self.make_folders(sorted({target, *(posixpath.dirname(name) for name in files)}))
         programs = {name: path for name, path in files.items() if path.parent.name == "bin"}
-        self._put({name: path for name, path in files.items() if name not in programs})
-        self._put(programs, executable=True)
+        self.put({name: path for name, path in files.items() if name not in programs})
+        self.put(programs, executable=True)
         return target
 
     def execute(self, job: Job, program: str, wrap: Wrap | None = None, *, reference: int = 0) -> Execution:
@@ -117,7 +121,7 @@ class ShellDevice:
         """
         model = posixpath.join(self.folder, file_digest(job.model)[:16] + SUFFIXES[job.runtime])
         try:
-            self._put({model: job.model})
+            self.put({model: job.model})
             inputs, outputs = self._prepare_data(job, program, model)
             result_file = self._result_file(outputs)
             line = command(
@@ -160,7 +164,7 @@ class ShellDevice:
             for path, data in zip(raw, input_bytes(result, job), strict=True):
                 path.write_bytes(data)
             inputs = [posixpath.join(self.folder, path.name) for path in raw]
-            self._put(dict(zip(inputs, raw, strict=True)))
+            self.put(dict(zip(inputs, raw, strict=True)))
         wanted = len(result.outputs) if job.output_file is not None else 0
         return inputs, [posixpath.join(self.folder, f"output_{index}.bin") for index in range(wanted)]
 
@@ -188,19 +192,21 @@ class ShellDevice:
             arrays = read_outputs(result, files)
         save_outputs(arrays, target)
 
-    def _make_folders(self, folders: Sequence[str]) -> None:
+    def make_folders(self, folders: Sequence[str]) -> None:
+        """Make folders, with those above them; `finish` removes them where they are empty then."""
         for folder in folders:
             # not -r: what somebody else put there is not ours
-            self._journal.add(Change(what=f"folder {folder}", undo=("rmdir", folder)))
+            self.undo_later(f"folder {folder}", ["rmdir", folder])
         self.adb.shell(["mkdir", "-p", *folders], check=True)
 
-    def _put(self, files: Mapping[str, Path], *, executable: bool = False) -> None:
+    def put(self, files: Mapping[str, Path], *, executable: bool = False) -> None:
+        """Copy files to the device as `Adb.push_all` does; `finish` removes them."""
         for target in files:
             self._note_file(target)
         self.adb.push_all(files, executable=executable)
 
     def _note_file(self, path: str) -> None:
-        self._journal.add(Change(what=f"file {path}", undo=("rm", "-f", path)))
+        self.undo_later(f"file {path}", ["rm", "-f", path])
 
     def _undo(self, change: Change) -> None:
         result = self.adb.shell(change.undo)

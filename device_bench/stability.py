@@ -53,6 +53,7 @@ def check(run: RawRun) -> tuple[Doubt, ...]:
         _two_modes(run.sample_nanoseconds),
         _slowed_down(run.reference_before_nanoseconds, run.reference_after_nanoseconds),
         _shared_core(run.reference_before_nanoseconds, run.reference_after_nanoseconds),
+        _wrong(run.wrong_outputs),
     )
     return tuple(warning for warning in found if warning is not None)
 
@@ -180,6 +181,11 @@ def _shared_core(before: Sequence[int], after: Sequence[int]) -> Doubt | None:
         reason=f"the same arithmetic took up to {spread:.0%} longer than at its fastest: the core was shared",
         remedy="end other programs, or measure when the machine is idle",
     )
+
+
+def _wrong(difference: str) -> Doubt | None:
+    remedy = "the device computes something else: convert the file with the version of the runtime that is there"
+    return Doubt(reason=difference, remedy=remedy) if difference else None
 
 
 def _number(conditions: Mapping[str, JsonValue], name: str) -> float | None:

@@ -69,7 +69,7 @@ def measure(job: Job) -> RawRun:
     gc.enable()
     peak = peak_resident_bytes()
     if job.output_file is not None:
-        save_outputs(session.run(inputs), job.output_file)
+        save_outputs(session.run(inputs), job.output_file, inputs)
     return RawRun(
         load_nanoseconds=loaded - start,
         warmup_nanoseconds=warmups,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import JsonValue, model_validator
 
+from phonefit.models.decoding import ClassificationDecoding, Decoding, DetectionDecoding, MultiLabelDecoding
 from phonefit.models.errors import FileFormatError
 from phonefit.models.record import Frozen, Record, file_digest
 from phonefit.models.spec import Preprocess, TensorSpec
@@ -59,6 +60,7 @@ class Artifact(Record):
         precision: "fp32" or that of its quantisation, as in PRECISIONS of models/quantisation.py.
         sections: bytes by section, as far as the converter knows them.
         inputs: in the order in which the runtime takes them.
+        decoding: how the outputs are read.
         notes: what a person should know about this file: layers that compute in float against the rule, and why.
     """
 
@@ -74,11 +76,22 @@ class Artifact(Record):
     task: str
     labels: tuple[str, ...]
     preprocess: Preprocess
+    decoding: Decoding = ClassificationDecoding()
     sections: Mapping[str, int] = {}
     delegation: Delegation | None = None
     tools: Mapping[str, str] = {}
     lineage: tuple[Lineage, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _decoding_fits(self) -> "Artifact":
+        if isinstance(self.decoding, MultiLabelDecoding) and len(self.decoding.thresholds) != len(self.labels):
+            raise ValueError(f"{len(self.decoding.thresholds)} thresholds for {len(self.labels)} labels")
+        if isinstance(self.decoding, DetectionDecoding) and max(self.decoding.boxes, self.decoding.scores) >= len(
+            self.outputs
+        ):
+            raise ValueError(f"boxes and scores are not among the {len(self.outputs)} outputs")
+        return self
 
 
 def load_artifact(path: Path) -> tuple[Artifact, Path]:

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from phonefit.models.artifact import Lineage
+from phonefit.models.decoding import Decoding
 from phonefit.models.errors import FileFormatError
 from phonefit.models.module_table import ModuleEntry
 from phonefit.models.quantisation import Quantisation
@@ -25,6 +28,7 @@ class CheckpointInfo(Record):
 
     Attributes:
         modules: module table: dotted path -> class and arguments, for each leaf module that differs from a fresh build.
+        decoding: how the outputs are read; None for logits of classes.
         metrics: figures on the validation side, for example {"accuracy": 0.91}.
         lineage: oldest first.
     """
@@ -36,9 +40,17 @@ class CheckpointInfo(Record):
     labels: tuple[str, ...]
     preprocess: Preprocess
     quantisation: Quantisation | None = None
+    decoding: Decoding | None = None
     metrics: Mapping[str, float] = {}
     lineage: tuple[Lineage, ...] = ()
     weights_sha256: str = ""
+
+    @model_serializer(mode="wrap")
+    def _decoding_where_there_is_one(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if self.decoding is None:
+            del content["decoding"]  # files and digests of classifications are those from before there were others
+        return content
 
 
 @dataclass(frozen=True)

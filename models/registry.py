@@ -1,11 +1,9 @@
 """Model families by name, and building a network from its description."""
 
-import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phonefit.models.errors import ModelError, UnknownNameError, first_line
+from phonefit.models.factories import imported
 from phonefit.models.families import efficientnet_lite, mobilenet_v2, resnet, vgg
 from phonefit.models.spec import Architecture, ModelSpec
 
@@ -80,21 +78,7 @@ def check_network(network: "nn.Module", architecture: Architecture) -> None:
 def _call_factory(factory: str, architecture: Architecture) -> "nn.Module":
     from torch import nn
 
-    module_name, _, function_name = factory.partition(":")
-    if not module_name or not function_name:
-        raise ModelError(f"factory {factory!r} is not of the form package.module:function")
-    # A person's code lives in the current folder, which an installed command, unlike `python -m`, has not on its path.
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-        importlib.invalidate_caches()
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:
-        raise ModelError(
-            f"factory {factory!r} cannot be imported: {first_line(error)}; run from the folder that holds "
-            f"{module_name.partition('.')[0]}, or put that folder on PYTHONPATH"
-        ) from error
+    function = imported(factory)
     try:
         network = function(outputs=architecture.outputs, **architecture.arguments)
     except Exception as error:

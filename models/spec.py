@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from phonefit.models.record import Frozen
 
@@ -34,9 +34,11 @@ class Preprocess(Frozen):
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
-    # "stretch" resizes to height x width; "crop" resizes the shorter side to size / crop_share, then crops the centre
-    resize: Literal["stretch", "crop"] = "crop"
+    # "stretch" resizes to height x width; "crop" resizes the shorter side to size / crop_share, then crops the centre;
+    # "letterbox" resizes so that the whole picture fits, and fills the rest with grey of the value `padding`
+    resize: Literal["stretch", "crop", "letterbox"] = "crop"
     crop_share: float = Field(default=0.875, gt=0.1, le=1.0)
+    padding: int = Field(default=114, ge=0, le=255)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -46,6 +48,13 @@ class Preprocess(Frozen):
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _padding_of_letterbox_only(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if self.resize != "letterbox":
+            del content["padding"]  # without it files and digests are those from before there was a letterbox
+        return content
 
 
 class HeadOptions(Frozen):

@@ -1,6 +1,6 @@
 """Reading and writing weights: safetensors and weights-only .pt files, never a pickle that runs code."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -68,10 +68,12 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def initialise(network: nn.Module, architecture: Architecture, weights: str) -> str:
-    """Load what a new network starts from: "random", "pretrained" (packaged weights) or the path of a weights file.
+def initialise(network: nn.Module, architecture: Architecture, weights: str, labels: Sequence[str] = ()) -> str:
+    """Load what a new network starts from: "random", "pretrained" (packaged weights), the path of a weights file, or
+    the folder of a checkpoint.
 
-    A head of another size than the weights' starts anew. Pretrained weights also go into a network of another depth or
+    A head of another size than the weights' starts anew. From a checkpoint the head keeps what it knows of each label
+    that is among `labels`, the network's own. Pretrained weights also go into a network of another depth or
     width, as far as layers keep their shape; a person's own file must fit in all but the head.
 
     Returns:
@@ -86,10 +88,45 @@ def initialise(network: nn.Module, architecture: Architecture, weights: str) -> 
         return "random weights: trained from scratch"
     if weights == "pretrained":
         return _load_pretrained(network, architecture)
+    if Path(weights).is_dir():
+        return _load_checkpoint(network, architecture, Path(weights), labels)
     state = load_weights_file(Path(weights))
     replaced = load_adapted(network, state, weights, None if architecture.family is None else HEAD)
     # the name alone: the sentence is kept in the checkpoint, which must not depend on where the file lay
     return _sentence(network, set(network.state_dict()) - set(replaced), Path(weights).name, bool(replaced))
+
+
+def _load_checkpoint(network: nn.Module, architecture: Architecture, folder: Path, labels: Sequence[str]) -> str:
+    from phonefit.models.checkpoint import Checkpoint  # it imports this module
+
+    checkpoint = Checkpoint(folder)
+    if checkpoint.info.modules:
+        raise ModelError(f"{folder}: a compressed network cannot start a new one; give a fine-tuned checkpoint")
+    known = {label: row for row, label in enumerate(checkpoint.info.labels)}
+    old = checkpoint.load()
+    layer, before, own = last_layer(network), old.state_dict(), network.state_dict()
+    if tuple(labels) == checkpoint.info.labels and {name: own[name].shape for name in own} == {
+        name: before[name].shape for name in before
+    }:
+        load_strictly(network, before, str(folder))
+        return f"all from a checkpoint of {architecture.family or architecture.factory} with the same labels"
+    state = {name: tensor for name, tensor in before.items() if not name.startswith(f"{layer}.")}
+    kept = {row: known[label] for row, label in enumerate(labels) if label in known}
+    for part in ("weight", "bias"):
+        name = f"{layer}.{part}"
+        if name in own and name in before and own[name].shape[1:] == before[name].shape[1:]:
+            state[name] = own[name].clone()
+            if len(own[name]) == len(labels):  # one output for each label
+                state[name][list(kept)] = before[name][list(kept.values())]
+    load_strictly(network, state, str(folder))
+    shown = f"{len(kept)} of the {len(labels)} labels" if kept else "none of the labels"
+    return f"from a checkpoint of {architecture.family or architecture.factory} that knew {shown}; the others are new"
+
+
+def last_layer(network: nn.Module) -> str:
+    """Name of the last linear layer or convolution, which gives the outputs; "" where there is none."""
+    layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    return layers[-1] if layers else ""
 
 
 def _load_pretrained(network: nn.Module, architecture: Architecture) -> str:
@@ -145,8 +182,7 @@ def load_adapted(
         ModelError: anything else does not match.
     """
     if head is None:
-        layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-        head = layers[-1] if layers else ""
+        head = last_layer(network)
     problems = _mismatches(network, state)
     inside = [name for name in problems if name.startswith(f"{head}.")]
     rest = {name: problem for name, problem in problems.items() if name not in inside}

@@ -1,7 +1,7 @@
-"""Asking the run's device what a candidate costs, for compression steps that aim at a figure of the device."""
+"""Asking the run's devices what a candidate costs, for compression steps that aim at a figure of the device."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,52 @@ def ask_run_device(recipe: Recipe, device: Device, context: Context, runtime: Ru
         "tools": {name: packages[name] for name in sorted(packages)},
     }
     return AskRunDevice(context, device, runtime, bench, quantisation, limit, answered_by)
+
+
+@dataclass(frozen=True)
+class AskSlowest:
+    """Asks each of a run's devices. One of them is asked as by itself.
+
+    Attributes:
+        asks: one for each device, in the order of the recipe.
+    """
+
+    asks: Sequence[AskRunDevice]
+
+    @property
+    def identity(self) -> Mapping[str, JsonValue]:
+        """What an answer depends on besides the candidate."""
+        alone = [dict(ask.identity) for ask in self.asks]
+        return alone[0] if len(alone) == 1 else {"devices": list[JsonValue](alone)}
+
+    def reports(self, candidate: Checkpoint) -> tuple[Report, ...]:
+        """The reports of one candidate on all devices.
+
+        Raises:
+            ConversionError: it cannot be converted.
+            DeviceError, MeasurementError: it cannot be measured.
+        """
+        return tuple(ask(candidate) for ask in self.asks)
+
+    def __call__(self, candidate: Checkpoint) -> Report:
+        """The report on the slowest device. Raises as `reports`."""
+        return max(self.reports(candidate), key=lambda report: report.median_milliseconds())
+
+
+def ask_run_devices(
+    recipe: Recipe, devices: Sequence[Device], context: Context, runtime: Runtime | None = None
+) -> AskSlowest:
+    """What a run asks of its devices; see `ask_run_device`.
+
+    Args:
+        devices: those of the recipe, in its order.
+
+    Raises:
+        DeviceError: a device cannot be reached.
+    """
+    recipes = [recipe.model_copy(update={"bench": recipe.bench.on(name)}) for name in recipe.bench.devices]
+    pairs = zip(recipes, devices, strict=True)
+    return AskSlowest([ask_run_device(alone, device, context, runtime) for alone, device in pairs])
 
 
 def _quantisation(recipe: Recipe) -> Quantisation | None:

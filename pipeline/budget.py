@@ -1,7 +1,7 @@
 """The budget: limits and figures in, violations out; and the choice of the best file that fits. Pure functions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -9,6 +9,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from phonefit.device_bench.device import MeasurementError
 from phonefit.device_bench.report import Report
+from phonefit.models.tasks.task import Better, merit_of
 from phonefit.pipeline.errors import BudgetError, RecipeError
 from phonefit.pipeline.recipe_auto import BudgetConfig
 from phonefit.pipeline.result import FileResult, Violation
@@ -21,7 +22,8 @@ class Figures:
     Attributes:
         peak_memory: bytes above an empty process of the runtime.
         latency_p90: milliseconds.
-        quality_drop: original checkpoint's quality minus the file's, 0..1.
+        quality_drop: what was lost of the original checkpoint's quality; see `drop_of` of the tasks.
+        drop_is_growth: the quality is an error, and the drop its growth.
         out_of_memory: the device's memory limit ended the process; how much it would have needed is not known.
         energy: microjoules of one inference; None when the device gave no figure.
         energy_source: "measured" or "modelled"; why there is none when `energy` is None.
@@ -36,8 +38,10 @@ class Figures:
     energy: float | None = None
     energy_source: str = "not measured"
     instructions: float | None = None
+    drop_is_growth: bool = False
 
 
+NORMAL_95 = 1.96  # half of a 95 % interval in standard errors
 TOLERANCE = 1e-9
 """Rounding of a figure that meets its limit exactly."""
 
@@ -72,8 +76,25 @@ def memory_limit(budget: BudgetConfig) -> int | None:
 
 
 def figures_of(file: FileResult) -> Figures:
-    """The figures of one file of a trial."""
-    return figures_of_report(file.report, file.artifact.bytes, file.quality_drop)
+    """The figures of one file of a trial; on several devices the worst of each."""
+    figures = worst([figures_of_report(report, file.artifact.bytes, file.quality_drop) for report in file.reports])
+    return replace(figures, drop_is_growth=file.drop_is_growth)
+
+
+def worst(figures: Sequence[Figures]) -> Figures:
+    """The worst of each figure over devices: a limit that it meets holds on all of them.
+
+    The energy is unknown where one device gives none. Instructions are the same on all: one that counts will do.
+    """
+    hungriest = max(figures, key=lambda one: math.inf if one.energy is None else one.energy)
+    counted = [one.instructions for one in figures if one.instructions is not None]
+    return replace(
+        hungriest,
+        peak_memory=max(one.peak_memory for one in figures),
+        latency_p90=max(one.latency_p90 for one in figures),
+        out_of_memory=any(one.out_of_memory for one in figures),
+        instructions=max(counted, default=None),
+    )
 
 
 def figures_of_report(report: Report, size: int | None = None, quality_drop: float = 0.0) -> Figures:
@@ -122,6 +143,38 @@ def violations(figures: Figures, budget: BudgetConfig) -> tuple[Violation, ...]:
     return tuple(sorted(missed, key=lambda violation: -violation.excess))
 
 
+def missed_on(devices: Sequence[str], file: FileResult, budget: BudgetConfig) -> tuple[Violation, ...]:
+    """The limits that a file misses on any of the devices, worst first.
+
+    Args:
+        devices: names, in the order of the file's reports.
+    """
+    missed = violations(figures_of(file), budget)
+    if len(devices) == 1:
+        return missed
+    alone = [figures_of_report(report) for report in file.reports]
+    named = []
+    for violation in missed:
+        if figure := _OF_DEVICE.get(violation.limit_name):
+            device, _ = max(zip(devices, alone, strict=True), key=lambda pair: figure(pair[1]))
+            violation = violation.model_copy(update={"device": device})
+        named.append(violation)
+    return tuple(named)
+
+
+def _memory_needed(figures: Figures) -> float:
+    return math.inf if figures.out_of_memory else figures.peak_memory
+
+
+_OF_DEVICE: Mapping[str, Callable[[Figures], float]] = {
+    "ram": _memory_needed,
+    "peak_memory": _memory_needed,
+    "latency_p90_ms": lambda figures: figures.latency_p90,
+    "energy_uj": lambda figures: figures.energy or 0.0,
+}
+"""Limits on figures that differ from device to device."""
+
+
 def _limits(figures: Figures, budget: BudgetConfig) -> list[tuple[str, float, float, str]]:
     """Name, limit, figure and unit of each limit that is given.
 
@@ -136,7 +189,7 @@ def _limits(figures: Figures, budget: BudgetConfig) -> list[tuple[str, float, fl
         ("latency_p90_ms", budget.latency_p90_ms, figures.latency_p90, "ms"),
         ("energy_uj", budget.energy_uj, _energy_of(figures, budget), f"uJ ({figures.energy_source})"),
         ("instructions", budget.instructions, _instructions_of(figures, budget), "instructions"),
-        ("quality_drop", budget.quality_drop, figures.quality_drop, "share"),
+        ("quality_drop", budget.quality_drop, figures.quality_drop, "growth" if figures.drop_is_growth else "share"),
     ]
     return [(name, float(limit), figure, unit) for name, limit, figure, unit in limits if limit is not None]
 
@@ -163,24 +216,33 @@ def _instructions_of(figures: Figures, budget: BudgetConfig) -> float:
     )
 
 
-def best_file(files: Sequence[FileResult], quality_name: str, samples: int) -> int | None:
+def best_file(files: Sequence[FileResult], quality_name: str, samples: int, better: Better = "higher") -> int | None:
     """Index of the best file that fits the budget, or None.
 
-    Of the files that fit, those within one standard error of the highest quality count as equally good (Breiman et al.,
+    Of the files that fit, those within one standard error of the best quality count as equally good (Breiman et al.,
     Classification and Regression Trees, 1984, section 3.4.3), since a difference below it is noise; of them the one
-    with the lowest p90 latency wins.
+    with the lowest p90 latency wins; of several devices that on the slowest.
 
     Args:
         samples: how many pictures the quality was judged on.
+        better: whether more of the quality is better, or less.
     """
     fitting = [index for index, file in enumerate(files) if not file.violations]
     if not fitting:
         return None
-    highest = max(files[index].quality[quality_name] for index in fitting)
-    share = min(max(highest, 0.0), 1.0)
-    tolerance = math.sqrt(share * (1 - share) / max(1, samples))
-    good = [index for index in fitting if files[index].quality[quality_name] >= highest - tolerance]
-    return min(good, key=lambda index: files[index].report.p90_milliseconds())
+    merits = {index: merit_of(better, files[index].quality[quality_name]) for index in fitting}
+    best = max(fitting, key=merits.__getitem__)
+    tolerance = _standard_error(files[best].quality, quality_name, samples)
+    good = [index for index in fitting if merits[index] >= merits[best] - tolerance]
+    return min(good, key=lambda index: files[index].p90_milliseconds)
+
+
+def _standard_error(quality: Mapping[str, float], name: str, samples: int) -> float:
+    """From the interval of 95 % where there is one; else of a share of so many pictures."""
+    if f"{name}_low" in quality:
+        return (quality[f"{name}_high"] - quality[f"{name}_low"]) / (2 * NORMAL_95)
+    share = min(max(quality[name], 0.0), 1.0)
+    return math.sqrt(share * (1 - share) / max(1, samples))
 
 
 def nothing_fits(files: Sequence[FileResult]) -> BudgetError:
@@ -199,13 +261,16 @@ def describe(violation: Violation) -> str:
         limit, figure = f"{violation.limit / 1e6:.2f} MB", f"{violation.figure / 1e6:.2f} MB"
     elif violation.unit == "share":
         limit, figure = f"{violation.limit * 100:.2f} points", f"{violation.figure * 100:.2f} points"
+    elif violation.unit == "growth":
+        limit, figure = f"{violation.limit:+.2%} of the error", f"{violation.figure:+.2%}"
     elif violation.unit == "instructions":
         limit, figure = f"{violation.limit:,.0f}", f"{violation.figure:,.0f}"
     elif violation.unit.startswith("uJ"):
         limit, figure = f"{violation.limit:,.0f} {violation.unit}", f"{violation.figure:,.0f} {violation.unit}"
     else:
         limit, figure = f"{violation.limit:.3g} {violation.unit}", f"{violation.figure:.3g} {violation.unit}"
-    return f"{violation.limit_name}: {figure}, limit {limit}, missed by {violation.excess * 100:.0f} %"
+    where = f" on {violation.device}" if violation.device else ""
+    return f"{violation.limit_name}: {figure}{where}, limit {limit}, missed by {violation.excess * 100:.0f} %"
 
 
 def parse_bytes(text: str) -> int:

@@ -16,6 +16,7 @@ from phonefit.pipeline.cli_common import (
     print_rich,
     terminal_progress,
 )
+from phonefit.pipeline.cli_deploy import app as deploy_app
 from phonefit.pipeline.cli_devices import app as devices_app
 from phonefit.pipeline.cli_explain import app as explain_app
 from phonefit.pipeline.cli_search import app as search_app
@@ -39,6 +40,7 @@ recipes_app = typer.Typer(
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(search_app)
 app.add_typer(devices_app)
+app.add_typer(deploy_app)
 app.add_typer(size_app, name="size")
 app.add_typer(explain_app)
 
@@ -59,6 +61,7 @@ def run(
     from phonefit.pipeline.recipe_file import load_recipe
     from phonefit.pipeline.run import run as run_recipe
     from phonefit.pipeline.tables import stage_summary, trial_table
+    from phonefit.pipeline.tables_quality import quality_tables
 
     loaded = load_recipe(recipe, overrides or [])
     trial = run_recipe(loaded, runs=runs, progress=terminal_progress())
@@ -66,7 +69,9 @@ def run(
     result: dict[str, Any] = {"trial": trial.as_json()}
     if not as_json:
         print_rich(trial_table(trial))
+        print_rich(quality_tables(trial))
         print_rich(f"{stage_summary(trial)}\nfiles: {folder / 'files'} · all figures: {folder / 'trial.json'}")
+        print_rich(f"where {trial.shown.name} is wrong: {folder / 'errors.html'}")
     if loaded.search.after_run if search_too is None else search_too:
         found = run_search(loaded, None, runs, quiet=as_json)
         result["search"] = found.as_json()

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,27 @@ def search(
     trials: Annotated[
         int | None, typer.Option("--trials", min=1, help="Trials in total, those of earlier calls included.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that run trials at the same time; default: the usable cores divided by the recipe's "
+            "threads, at least 1. With more than one, the points that are tried can differ from call to call.",
+        ),
+    ] = None,
+    executor: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="ray: trials are tasks of a Ray cluster, see docs/scaling.md; extra phonefit[ray]."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option("--ray-address", help="HOST:6379 of a running cluster; default: start one on this machine."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Instead of search.storage: sqlite, journal, or postgresql://USER@HOST/DATABASE."),
+    ] = None,
     show: Annotated[
         bool,
         typer.Option("--show", help="Run nothing: front, importances, convergence, reuse, failures of what there is."),
@@ -48,32 +69,55 @@ def search(
     from phonefit.pipeline.errors import BudgetError
     from phonefit.pipeline.recipe_file import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = load_recipe(recipe, [*(overrides or []), *([f"search.storage={storage}"] if storage else [])])
     if html is not None and not show:
         raise typer.BadParameter("--html goes with --show")
-    if (show or with_dashboard) and trials is not None:
-        raise typer.BadParameter("--show and --dashboard run no trials; leave --trials out")
+    if (show or with_dashboard) and (trials or workers) is not None:
+        raise typer.BadParameter("--show and --dashboard run no trials; leave --trials and --workers out")
     if show and with_dashboard:
         raise typer.BadParameter("give either --show or --dashboard")
+    if executor == "ray" and workers is not None:
+        raise typer.BadParameter("with --executor ray the cluster decides how many trials run; leave --workers out")
+    if executor != "ray" and ray_address is not None:
+        raise typer.BadParameter("--ray-address goes with --executor ray")
     if show:
         _show(loaded, runs, html, as_json)
         return
     if with_dashboard:
         _serve(loaded, runs, port)
         return
-    result = run_search(loaded, trials, runs, quiet=as_json)
+    result = run_search(
+        loaded, trials, runs, quiet=as_json, workers=workers, executor=executor, ray_address=ray_address
+    )
     if as_json:
         print_json(result.as_json())
     if not result.pareto:
         raise BudgetError("no trial of the search fits the budget; raise a limit, widen search.space, or add --trials")
 
 
-def run_search(recipe: "Recipe", trials: int | None, runs: Path, quiet: bool) -> "SearchResult":
+def run_search(
+    recipe: "Recipe",
+    trials: int | None,
+    runs: Path,
+    quiet: bool,
+    workers: int | None = None,
+    executor: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
+) -> "SearchResult":
     """Search, and print the front unless `quiet`."""
+    from phonefit.pipeline.search.local import default_workers
     from phonefit.pipeline.search.study import search as search_recipe
     from phonefit.pipeline.search.table import search_table
 
-    result = search_recipe(recipe, trials=trials, runs=runs, progress=terminal_progress())
+    result = search_recipe(
+        recipe,
+        trials=trials,
+        runs=runs,
+        progress=terminal_progress(),
+        workers=workers or default_workers(recipe),
+        executor=executor,
+        ray_address=ray_address,
+    )
     if not quiet:
         print_rich(search_table(result))
         print_rich(f"all trials: {runs / recipe.name / 'search.json'}")

@@ -16,6 +16,7 @@ from phonefit.models.data.dataset import Side, Unreadable
 from phonefit.models.data.split import Conflict
 from phonefit.models.quantisation import CalibrationSet
 from phonefit.models.spec import Preprocess
+from phonefit.models.targets import Targets
 from phonefit.models.tasks.task import Floats, Task
 from phonefit.pipeline.store import Store
 
@@ -54,10 +55,12 @@ class Pictures(Protocol):
 
     labels: tuple[str, ...]
     preprocess: Preprocess
+    names: Mapping[Side, tuple[str, ...]]
+    """Side -> names of its pictures, in the order of the rows."""
     unreadable: tuple[Unreadable, ...]
     """Pictures that were skipped, with the reason."""
     conflicts: tuple[Conflict, ...]
-    """Pictures that appear under several labels."""
+    """Pictures that appear with several targets."""
     digest: str
     """Digest of the split, resized data: part of every stage key that reads it."""
 
@@ -65,8 +68,8 @@ class Pictures(Protocol):
         """RGB uint8 [N, height, width, 3], memory-mapped."""
         ...
 
-    def targets(self, side: Side) -> NDArray[np.int64]:
-        """int64 [N]."""
+    def targets(self, side: Side) -> Targets:
+        """What is to be learned of each picture: [N] or [N, labels]."""
         ...
 
     def inputs(self, side: Side, start: int, stop: int) -> Floats:
@@ -74,7 +77,7 @@ class Pictures(Protocol):
         ...
 
     def calibration(self, description: CalibrationSet) -> Floats:
-        """Seeded, class-balanced sample of the training side: float32 [n, 3, height, width]."""
+        """Seeded sample of the training side, balanced where it has classes: float32 [n, 3, height, width]."""
         ...
 
 
@@ -103,9 +106,11 @@ class Context:
     """Handed to every technique, converter and evaluation.
 
     Attributes:
+        task: with what it took from the training side.
         log: file that takes the noise of converters and libraries.
         threads: for torch; one is fastest on a busy small machine.
         ask: for steps that aim at figures of a device; None where there is no device.
+        task_key: tells results of one task from those of another; the task's name where it is None.
     """
 
     store: Store
@@ -117,12 +122,15 @@ class Context:
     torch_device: str = "cpu"
     progress: Progress = field(default_factory=SilentProgress)
     ask: AskDevice | None = None
+    task_key: JsonValue = None
+
+    @property
+    def task_identity(self) -> JsonValue:
+        """The task in the keys of the store."""
+        return self.task.name if self.task_key is None else self.task_key
 
     def torch(self) -> "torch.device":
         """The torch device to train on."""
         import torch
 
         return torch.device(self.torch_device)
-
-
-Metrics = Mapping[str, float]

@@ -42,6 +42,7 @@ def examine(runs: Path) -> tuple[Check, ...]:
         _adb(),
         *_native_runners(),
         *_emulators(),
+        _android_tools(),
         _disk(runs),
         _writable(runs),
         _load(),
@@ -115,6 +116,18 @@ def _emulators() -> list[Check]:
         found = "not ready" if lacks else "ready"
         checks.append(Check(name=f"device {name}", passed=not lacks, found=found, needed=False, remedy=lacks))
     return checks
+
+
+def _android_tools() -> Check:
+    """Commands that `make android-check` needs; what else it needs it fetches."""
+    missing = [command for command in ("java", "npm") if shutil.which(command) is None]
+    return Check(
+        name="check of the Android app",
+        passed=not missing,
+        found=f"{' and '.join(missing)} missing" if missing else "ready",
+        needed=False,
+        remedy="make android-tools",
+    )
 
 
 def _disk(runs: Path) -> Check:

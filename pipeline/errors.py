@@ -21,6 +21,7 @@ __all__ = [
     "RecipeError",
     "StoreError",
     "TrainingError",
+    "TrialEndedError",
     "UnknownNameError",
 ]
 
@@ -51,6 +52,18 @@ class DelegationError(ConversionError):
     """A converted file of which the fast backend takes too little. A failed gate: exits with 1."""
 
     exit_code = 1
+
+
+class TrialEndedError(PhonefitError):
+    """A check of the search ended a trial that could not matter; nothing failed.
+
+    Attributes:
+        check: what ended it.
+    """
+
+    def __init__(self, check: str, reason: str) -> None:
+        super().__init__(reason)
+        self.check = check
 
 
 class BudgetError(PhonefitError):

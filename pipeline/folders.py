@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
+from phonefit.device_bench.turns import resting
+
 _CURRENT_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux; RENAME_SWAP of macOS is 2 as well
 
 
@@ -18,7 +20,11 @@ def held(path: Path) -> Iterator[None]:
     """Hold the lock; waits for other processes. The kernel drops it when its process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with resting():  # who holds it may wait to measure alone
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Measuring a converted file on the recipe's device, as a stage of the run."""
+"""Measuring a converted file on one of the recipe's devices, as a stage of the run."""
 
 from pathlib import Path
 
@@ -28,6 +28,7 @@ def measure(
     """The report of one file on one device. The same file on the same device is measured once, unless `reuse` is off.
 
     Args:
+        config: with the name of this device; see `BenchConfig.on`.
         memory_limit_bytes: enforced by devices that can; the others measure without.
 
     Raises:

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from phonefit.device_bench.device import Device
 from phonefit.models.checkpoint import Checkpoint
-from phonefit.pipeline.ask import ask_run_device
+from phonefit.pipeline.ask import ask_run_devices
 from phonefit.pipeline.budget import describe, figures_of, figures_under, limits_of
 from phonefit.pipeline.compress.cost import parameters
 from phonefit.pipeline.compress.plan import (
@@ -64,7 +64,7 @@ Build = Callable[[tuple[StepConfig, ...]], tuple[Checkpoint, Sequence[FileResult
 
 
 def plan_compression(
-    recipe: Recipe, config: AutoConfig, tuned: Checkpoint, context: Context, device: Device, build: Build
+    recipe: Recipe, config: AutoConfig, tuned: Checkpoint, context: Context, devices: Sequence[Device], build: Build
 ) -> PlanResult:
     """Plan, build and correct until a file meets the recipe's limits, at most `config.tries` times.
 
@@ -82,7 +82,7 @@ def plan_compression(
         config,
         tuned,
         context,
-        asks={runtime: ask_run_device(recipe, device, context, runtime) for runtime in runtimes},
+        asks={runtime: ask_run_devices(recipe, devices, context, runtime) for runtime in runtimes},
         schemes=quantisations(config, runtimes),
         limits=limits_of(recipe.limits),
         parameter_bytes=BYTES_OF_FLOAT * parameters(tuned.load()),
@@ -206,7 +206,7 @@ def _try(choice: Choice, effort: int, plan: Planning, setting: Setting, build: B
     figures = figures_under(figures_of(best), setting.recipe.limits)
     measured = {name: figure for name, figure in figures.items() if math.isfinite(figure)}
     for file in files:
-        add_point(candidate, file.artifact.runtime, costs_of(file.report, setting), plan)
+        add_point(candidate, file.artifact.runtime, costs_of(file.reports, setting), plan)
     loss = distance(checkpoint.load(), setting.tuned.load(), setting.context)
     plan.knowledge = learned(plan.knowledge, candidate, loss, best.quality_drop, setting.config.recover.epochs > 0)
     expected = made.estimated or made.expected

@@ -1,7 +1,7 @@
 """Candidates of a plan: scored untrained, and their costs asked of the run's device."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -10,8 +10,8 @@ from phonefit.device_bench.report import Report
 from phonefit.models.artifact import Runtime
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.quantisation import Quantisation
-from phonefit.pipeline.ask import AskRunDevice
-from phonefit.pipeline.budget import Figures, figures_of_report, figures_under
+from phonefit.pipeline.ask import AskSlowest
+from phonefit.pipeline.budget import figures_of_report, figures_under, worst
 from phonefit.pipeline.compress.plan import MIXED, QUALITY, SIZES, Candidate, Knowledge, Point
 from phonefit.pipeline.compress.plan_score import score
 from phonefit.pipeline.compress.plan_structures import (
@@ -41,7 +41,7 @@ class Setting:
     """What stays the same while planning.
 
     Attributes:
-        asks: what asks the run's device, for each runtime of the recipe.
+        asks: what asks the run's devices, for each runtime of the recipe.
         schemes: quantisations to try.
         limits: name -> limit, of the recipe and of the plan.
         parameter_bytes: of the parent, in float32.
@@ -51,7 +51,7 @@ class Setting:
     config: AutoConfig
     tuned: Checkpoint
     context: Context
-    asks: Mapping[Runtime, AskRunDevice]
+    asks: Mapping[Runtime, AskSlowest]
     schemes: Mapping[str, Quantisation]
     limits: Mapping[str, float]
     parameter_bytes: int
@@ -177,20 +177,20 @@ def ask_costs(candidate: Candidate, plan: Planning, setting: Setting) -> None:
         with tempfile.TemporaryDirectory(prefix="phonefit-candidate-") as folder:
             info = checkpoint.info.model_copy(update=plain)
             try:
-                report = ask(Checkpoint.save(Path(folder), checkpoint.load(), info))
+                reports = ask.reports(Checkpoint.save(Path(folder), checkpoint.load(), info))
             except ConversionError as error:
                 plan.left_out.append(f"{candidate.name}: {error}")
                 plan.excluded.add(candidate.name)
                 return
         plan.asked += 1
-        add_point(candidate, runtime, costs_of(report, setting), plan)
+        add_point(candidate, runtime, costs_of(reports, setting), plan)
 
 
-def costs_of(report: Report, setting: Setting) -> dict[str, float]:
-    """Limit -> figure, of the limits that are about costs; those that are not known are left out."""
-    figures: Figures = figures_of_report(report)
+def costs_of(reports: Sequence[Report], setting: Setting) -> dict[str, float]:
+    """Limit -> figure, the worst of all devices, of the limits that are about costs; unknown ones are left out."""
+    figures = worst([figures_of_report(report) for report in reports])
     limits = setting.recipe.limits.model_copy(update={"quality_drop": None})
-    if report.out_of_memory:
+    if figures.out_of_memory:
         memory = {name: limit for name, limit in setting.limits.items() if name in ("ram", "peak_memory")}
         return {"file_size": figures.bytes} | {name: OUT_OF_MEMORY * limit for name, limit in memory.items()}
     if figures.energy is None:  # asking measures no energy; the built file does

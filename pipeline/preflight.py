@@ -1,6 +1,6 @@
 """Checks that need the device or the network, before the first long stage: what would otherwise fail after training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from phonefit.device_bench.device import Device, DeviceInfo
 from phonefit.models.layers import unknown_layers
@@ -15,24 +15,30 @@ from phonefit.pipeline.recipe_steps import DistilConfig, QuantiseConfig
 FACTORS = ("0", "1", "2", "3")  # names of what a decomposed layer is replaced by, inside it
 
 
-def preflight(recipe: Recipe, context: Context, device: Device) -> None:
-    """Check the recipe against its device and its network. Builds the network only where a step names layers.
+def preflight(recipe: Recipe, context: Context, *devices: Device) -> None:
+    """Check the recipe against its devices and its network. Builds the network only where a step names layers.
 
     Raises:
         RecipeError: with every problem.
-        DeviceError: the device cannot be reached.
+        DeviceError: a device cannot be reached.
         ModelError: the network cannot be built.
     """
-    problems = [*_thread_problems(recipe.bench, device.info()), *_layer_problems(recipe, context)]
+    found = dict(zip(recipe.bench.devices, (device.info() for device in devices), strict=True))
+    problems = [*_device_problems(recipe.bench, found), *_layer_problems(recipe, context)]
     if problems:
         raise problems_error(f"recipe {recipe.name}", problems)
 
 
-def _thread_problems(config: BenchConfig, device: DeviceInfo) -> Iterator[Problem]:
-    cores = int(device.details.get("usable_cores", device.cores))
-    if config.threads > cores:
-        text = f"{config.threads} is too many: {config.device} ({device.name}) has {cores} core(s) for them"
-        yield Problem(("bench", "threads"), text)
+def _device_problems(config: BenchConfig, devices: Mapping[str, DeviceInfo]) -> Iterator[Problem]:
+    """Too many threads for a device, or one device under two names."""
+    names: dict[str, str] = {}
+    for name, device in devices.items():
+        cores = int(device.details.get("usable_cores", device.cores))
+        if config.threads > cores:
+            text = f"{config.threads} is too many: {name} ({device.name}) has {cores} core(s) for them"
+            yield Problem(("bench", "threads"), text)
+        if (same := names.setdefault(device.model_dump_json(), name)) != name:
+            yield Problem(("bench", "device"), f"{same} and {name} are one device; name it once")
 
 
 def _layer_problems(recipe: Recipe, context: Context) -> Iterator[Problem]:

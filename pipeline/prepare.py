@@ -9,17 +9,18 @@ from typing import BinaryIO
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from phonefit.models.data import load_data
 from phonefit.models.data.dataset import DataSet, Sample, Side, Unreadable
 from phonefit.models.data.picture import picture_digest
 from phonefit.models.data.preprocess import apply, normalise
 from phonefit.models.data.source import OnProgress, SourceConfig, balanced_shares, map_in_threads
-from phonefit.models.data.split import Conflict, find_conflicts, split
+from phonefit.models.data.split import Conflict, find_conflicts, first_of_each, split
 from phonefit.models.quantisation import CalibrationSet
 from phonefit.models.record import Record, digest_of
 from phonefit.models.spec import Preprocess
+from phonefit.models.targets import TargetKind, Targets, rows_by_class, targets_array
 from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.context import Progress
 from phonefit.pipeline.errors import DataError, RecipeError
@@ -29,7 +30,7 @@ from phonefit.pipeline.store import Store, explain_disk_errors
 
 CODE_VERSION = 1
 RECORD_FILE = "pictures.json"
-GEOMETRY = ("height", "width", "resize", "crop_share", "interpolation")
+GEOMETRY = ("height", "width", "resize", "crop_share", "padding", "interpolation")
 """The fields of Preprocess that shape the stored pictures; mean and std are applied on reading."""
 
 
@@ -74,9 +75,9 @@ class PreparedPictures:
         rows: NDArray[np.uint8] = np.load(_pixels_file(self.folder, side), mmap_mode="r")
         return rows
 
-    def targets(self, side: Side) -> NDArray[np.int64]:
-        """Label indices, int64 [N]."""
-        rows: NDArray[np.int64] = np.load(_targets_file(self.folder, side))
+    def targets(self, side: Side) -> Targets:
+        """What is to be learned of each picture: [N] or [N, labels]."""
+        rows: Targets = np.load(_targets_file(self.folder, side))
         return rows
 
     def inputs(self, side: Side, start: int, stop: int) -> Floats:
@@ -84,13 +85,13 @@ class PreparedPictures:
         return normalise(self.pixels(side)[start:stop], self.preprocess)
 
     def calibration(self, description: CalibrationSet) -> Floats:
-        """Seeded, class-balanced sample of the training side: float32 [n, 3, height, width].
+        """Seeded sample of the training side, balanced where it has classes: float32 [n, 3, height, width].
 
         The classes take turns, so that each part of it is balanced too. All pictures, when there are fewer than asked.
         """
-        targets = self.targets("train")
         random = np.random.default_rng(description.seed)
-        members = [random.permutation(np.flatnonzero(targets == label)) for label in range(len(self.labels))]
+        classes = rows_by_class(self.targets("train"), len(self.labels))
+        members = [random.permutation(rows) for rows in classes]
         shares = balanced_shares([len(rows) for rows in members], description.samples)
         turns = sorted(
             (turn, label) for label, share in enumerate(shares) for turn in range(share)
@@ -113,18 +114,27 @@ def resolve_preprocess(base: Preprocess, overrides: InputConfig) -> Preprocess:
         raise RecipeError(f"data.input: {error.errors()[0]['msg']}") from None
 
 
-def prepare(config: DataConfig, preprocess: Preprocess, store: Store, progress: Progress) -> PreparedPictures:
+def prepare(
+    config: DataConfig, preprocess: Preprocess, store: Store, progress: Progress, kind: TargetKind = "class"
+) -> PreparedPictures:
     """Load, split and resize the data of a recipe; what the store has already is not done again.
+
+    Args:
+        kind: what the task learns of each picture.
 
     Raises:
         DataError: the data cannot serve (see the sources and the split), or a picture is unreadable and
             `config.unreadable` is "refuse".
         StoreError: the run folder cannot be written.
     """
-    dataset = load_dataset(config, store, progress)
+    dataset = load_dataset(config, store, progress, kind)
     if dataset.unreadable and config.unreadable == "refuse":
         raise DataError(_refusal(dataset.unreadable))
     sides = split(dataset, config.split.validation, config.split.test, config.split.seed)
+    choice: dict[str, JsonValue] = {"split": config.split.as_json()}
+    if config.shots is not None:
+        sides = {**sides, "train": first_of_each(dataset, sides["train"], config.shots)}
+        choice["shots"] = config.shots
     geometry = {name: value for name, value in preprocess.as_json().items() if name in GEOMETRY}
 
     def build(folder: Path) -> None:
@@ -134,14 +144,15 @@ def prepare(config: DataConfig, preprocess: Preprocess, store: Store, progress: 
                 with _pixels_file(folder, side).open("wb") as stream:
                     for _ in _write_pixels(stream, dataset, samples, preprocess):
                         advance()
-                np.save(_targets_file(folder, side), np.array([sample.label for sample in samples], dtype=np.int64))
+                targets = targets_array(kind, [sample.label for sample in samples], len(dataset.labels))
+                np.save(_targets_file(folder, side), targets)
         names = {side: tuple(dataset.samples[index].name for index in indices) for side, indices in sides.items()}
         PicturesRecord(labels=dataset.labels, names=names).save(folder / RECORD_FILE)
 
     result = store.compute(
         "prepare",
         inputs={"data": dataset.digest},
-        config={"split": config.split.as_json(), "geometry": geometry},
+        config={**choice, "geometry": geometry},
         code_version=CODE_VERSION,
         build=build,
         tools={"pillow": PIL.__version__},
@@ -197,14 +208,14 @@ def _write_pixels(
         yield
 
 
-def load_dataset(config: DataConfig, store: Store, progress: Progress) -> DataSet:
+def load_dataset(config: DataConfig, store: Store, progress: Progress, kind: TargetKind = "class") -> DataSet:
     """The labelled pictures of a recipe, not yet split or resized; files that have not changed are not read again.
 
     Raises:
         DataError: the data cannot serve, see the sources.
         StoreError: the run folder cannot be written.
     """
-    source = SourceConfig(config.path, config.labels_path, config.limit)
+    source = SourceConfig(config.path, config.labels_path, config.limit, kind, config.column)
     where = digest_of([config.source, str(config.path and config.path.absolute())])[:32]
     listing = ListingFile.load(store.root / "store" / "listing" / f"{where}.json")
     with _reading(progress) as report:

@@ -42,6 +42,7 @@ class TerminalProgress:
             TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,
+            speed_estimate_period=24 * 3600,  # a step can be a trial of many minutes
             redirect_stdout=False,
             redirect_stderr=False,
         )

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from phonefit.models.artifact import Runtime
 from phonefit.models.spec import HeadOptions
+from phonefit.models.tasks.options import TaskChoice
 from phonefit.pipeline.recipe_auto import AutoConfig, BudgetConfig
 from phonefit.pipeline.recipe_search import SearchConfig
 from phonefit.pipeline.recipe_steps import (
@@ -28,7 +29,8 @@ from phonefit.pipeline.recipe_steps import (
 class ModelConfig(Config):
     """Which network, and what it starts from.
 
-    `weights`: "pretrained" (packaged), "random", or the path of a .safetensors or weights-only .pt file.
+    `weights`: "pretrained" (packaged), "random", the path of a .safetensors or weights-only .pt file, or the folder of
+    a fine-tuned checkpoint, whose head keeps the labels that the data has too.
     """
 
     family: str | None = None
@@ -78,8 +80,9 @@ class InputConfig(Config):
 
     height: int | None = Field(default=None, ge=8, le=4096)
     width: int | None = Field(default=None, ge=8, le=4096)
-    resize: Literal["stretch", "crop"] | None = None
+    resize: Literal["stretch", "crop", "letterbox"] | None = None
     crop_share: float | None = Field(default=None, gt=0.1, le=1)
+    padding: int | None = Field(default=None, ge=0, le=255)
     interpolation: Literal["bilinear", "bicubic"] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -88,14 +91,17 @@ class InputConfig(Config):
 class DataConfig(Config):
     """Where the labelled pictures are. Relative paths start at the current directory.
 
-    source: image_folder (path/CLASS/picture), csv (path: file with columns path,label), idx (path: images,
-    labels_path: labels), demo (packaged photographs; no path).
+    source: image_folder (path/CLASS/picture), csv (path: file with columns path,label for classes, path,value for
+    numbers, path,labels for labels separated by "|", or `column` instead of the second), idx (path: images,
+    labels_path: labels), demo (packaged photographs; no path; `column` cell: the classes are the types of cells).
     """
 
     source: Literal["image_folder", "csv", "idx", "demo"]
     path: Path | None = None
     labels_path: Path | None = None
+    column: str | None = None
     limit: int | None = Field(default=None, ge=2)
+    shots: int | None = Field(default=None, ge=1)  # train on so many pictures of each class only
     unreadable: Literal["skip", "refuse"] = "skip"
     split: SplitConfig = SplitConfig()
     input: InputConfig = InputConfig()
@@ -108,6 +114,8 @@ class DataConfig(Config):
             raise ValueError("source demo is packaged and takes no path; for your own say source: image_folder")
         if (self.source == "idx") != (self.labels_path is not None):
             raise ValueError("labels_path is needed for source idx, and only there")
+        if self.column is not None and self.source not in ("csv", "demo"):
+            raise ValueError("column is of source csv, or cell of source demo")
         return self
 
 
@@ -135,19 +143,40 @@ class ConvertConfig(Config):
         return self
 
 
+def _plain_if_alone(device: object) -> object:
+    return device[0] if isinstance(device, list | tuple) and len(device) == 1 else device
+
+
 class BenchConfig(Config):
     """How to measure. A measurement of the same file on the same device is reused unless `reuse` is false.
 
-    `energy`: sample the device's power too, which takes a minute more for each file; see docs/energy.md.
+    `device`: a name, or a list of them: each file is measured on each, and must meet the budget on each. `energy`:
+    sample the device's power too, which takes a minute more for each file; see docs/energy.md.
     """
 
-    device: str = "host"
+    device: Annotated[str | tuple[str, ...], BeforeValidator(_plain_if_alone)] = "host"
     threads: int = Field(default=1, ge=1, le=64)
     warmups: int = Field(default=5, ge=0)
     repeats: int = Field(default=50, ge=1)
     attempts: int = Field(default=2, ge=1, le=10)  # an untrusted measurement is repeated
     energy: bool = False
     reuse: bool = True
+
+    @field_validator("device")
+    @classmethod
+    def _each_once(cls, device: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(device, str) and (not device or len(set(device)) != len(device)):
+            raise ValueError("name one device, or each of several once")
+        return device
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The names of the devices, in the order of each file's reports."""
+        return (self.device,) if isinstance(self.device, str) else self.device
+
+    def on(self, device: str) -> "BenchConfig":
+        """The same on one of the devices."""
+        return self.model_copy(update={"device": device})
 
 
 def _kind_of_compression(value: object) -> str:
@@ -170,7 +199,7 @@ class Recipe(Config):
     seed: int = 0
     threads: int = Field(default=1, ge=1, le=64)
     model: ModelConfig
-    task: str = "classification"
+    task: TaskChoice = "classification"
     data: DataConfig
     finetune: FinetuneConfig = FinetuneConfig()
     compress: Compression = ()
@@ -199,6 +228,12 @@ class Recipe(Config):
     def steps(self) -> tuple[StepConfig, ...]:
         """The compression steps that are listed; none where they are planned."""
         return () if isinstance(self.compress, AutoConfig) else self.compress
+
+    @property
+    def device_weights(self) -> tuple[float, ...] | None:
+        """Share of each device of `bench` in the search's objectives; None: the worst of them counts."""
+        weights = self.search.devices
+        return None if weights == "worst" else tuple(weights.get(name, 0.0) for name in self.bench.devices)
 
     @property
     def limits(self) -> BudgetConfig:

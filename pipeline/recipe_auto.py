@@ -15,7 +15,8 @@ class BudgetConfig(Config):
 
     ram x ram_share is a limit on peak memory, beside `peak_memory`. `energy_uj` is microjoules of one inference; it
     needs bench.energy, or a device that models the energy from counts. `instructions` of one inference need a device
-    that counts them.
+    that counts them. `quality_drop` is a share that is lost, such as 0.02 from 84 to 82 %; of a quality that is an
+    error, the growth of the error.
     """
 
     ram: ByteSize | None = None

@@ -10,10 +10,13 @@ from pydantic import JsonValue
 
 from phonefit.device_bench.devices import DEVICES, DeviceKind, kind_of
 from phonefit.models.artifact import Runtime
+from phonefit.models.checkpoint import INFO_FILE
+from phonefit.models.data import target_problem
 from phonefit.models.errors import PhonefitError
 from phonefit.models.quantisation import Granularity, Scheme
 from phonefit.models.registry import MODELS
-from phonefit.models.tasks import TASKS
+from phonefit.models.tasks import TASKS, task
+from phonefit.models.tasks.options import OwnTaskOptions, RegressionOptions
 from phonefit.pipeline.recipe import DataConfig, ModelConfig, Recipe
 from phonefit.pipeline.recipe_auto import AutoConfig, BudgetConfig
 from phonefit.pipeline.recipe_content import (
@@ -125,18 +128,8 @@ def check_point(recipe: Recipe) -> None:
 
 def _references(recipe: Recipe) -> Iterator[Problem]:
     """Names, files and sizes that the recipe refers to."""
-    if recipe.task not in TASKS:
-        yield Problem(("task",), f"unknown task {recipe.task!r}{suggest(recipe.task, TASKS)}")
-    try:
-        device, options = kind_of(recipe.bench.device)
-        if options:
-            device.open(options)
-    except PhonefitError as error:
-        yield Problem(("bench", "device"), str(error))
-    else:
-        yield from _objective_problems(recipe, device)
-        yield from _target_problems(recipe, device)
-        yield from _counted_limits(recipe, device)
+    yield from _task_problems(recipe)
+    yield from _device_problems(recipe)
     yield from _model_references(recipe.model)
     yield from _data_references(recipe.data)
     yield from _size_problems(recipe)
@@ -147,6 +140,22 @@ def _references(recipe: Recipe) -> Iterator[Problem]:
         if isinstance(step, QuantiseConfig):
             for runtime in recipe.convert.runtimes:
                 yield from _scheme_problems(index, step, runtime)
+
+
+def _task_problems(recipe: Recipe) -> Iterator[Problem]:
+    """A task that does not exist, or whose targets the data source cannot give. A person's own is not imported here."""
+    if isinstance(recipe.task, str) and recipe.task not in TASKS:
+        yield Problem(("task",), f"unknown task {recipe.task!r}{suggest(recipe.task, TASKS)}")
+    elif not isinstance(recipe.task, OwnTaskOptions) and (
+        problem := target_problem(recipe.data.source, task(recipe.task).target)
+    ):
+        yield Problem(("data", "source"), problem)
+    if isinstance(recipe.task, RegressionOptions) or recipe.task == "regression":
+        steps: list[tuple[Parts, object]] = [(("finetune",), recipe.finetune)]
+        steps += [(("compress", index), step) for index, step in enumerate(recipe.steps)]
+        for place, step in steps:
+            if getattr(step, "class_weights", None) == "balanced":
+                yield Problem((*place, "class_weights"), "numbers have no classes to balance; leave it out")
 
 
 def common_granularity(scheme: Scheme, runtimes: Sequence[Runtime]) -> Granularity | None:
@@ -173,16 +182,47 @@ def _plan_problems(plan: AutoConfig, recipe: Recipe) -> Iterator[Problem]:
         yield Problem((*place, "schemes"), "quantise is not among the techniques")
 
 
-def _counted_limits(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]:
-    """Limits of instructions where the device does not count."""
+def _device_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Devices that do not exist, and what is asked of devices that have no figure for it."""
+    kinds: dict[str, DeviceKind] = {}
+    for name in recipe.bench.devices:
+        try:
+            kinds[name], options = kind_of(name)
+            if options:
+                kinds[name].open(options)
+        except PhonefitError as error:
+            yield Problem(("bench", "device"), str(error))
+            return
+    yield from _weight_problems(recipe)
+    yield from _objective_problems(recipe, kinds)
+    yield from _target_problems(recipe, kinds)
+    yield from _counted_limits(recipe, kinds)
+
+
+def _weight_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Weights of devices that are not measured on."""
+    weights = recipe.search.devices
+    for name in weights if weights != "worst" else ():
+        if name not in recipe.bench.devices:
+            text = f"{name!r} is not in bench.device{suggest(name, recipe.bench.devices)}"
+            yield Problem(("search", "devices"), text)
+
+
+def _not_counting(kinds: Mapping[str, DeviceKind], advice: str = "") -> str:
+    """Why there are no instructions, where that is so. One device that counts is enough: they are the same on all."""
+    if any(kind.counts for kind in kinds.values()):
+        return ""
+    counting = ", ".join(name for name, kind in DEVICES.items() if kind.counts)
+    does = "does" if len(kinds) == 1 else "do"
+    return f"bench.device {', '.join(kinds)} {does} not count instructions; devices that do: {counting}{advice}"
+
+
+def _counted_limits(recipe: Recipe, kinds: Mapping[str, DeviceKind]) -> Iterator[Problem]:
+    """Limits of instructions where no device counts."""
     planned = recipe.compress.budget if isinstance(recipe.compress, AutoConfig) else None
     for place, budget in ((("budget",), recipe.budget), (("compress", "budget"), planned)):
-        if budget is not None and budget.instructions is not None and not device.counts:
-            counting = ", ".join(name for name, kind in DEVICES.items() if kind.counts)
-            text = (
-                f"bench.device {recipe.bench.device} does not count instructions; devices that do: {counting}. "
-                "Elsewhere use latency_p90_ms"
-            )
+        text = _not_counting(kinds, ". Elsewhere use latency_p90_ms")
+        if text and budget is not None and budget.instructions is not None:
             yield Problem((*place, "instructions"), text)
 
 
@@ -208,25 +248,33 @@ def _scheme_problems(index: int, step: QuantiseConfig, runtime: Runtime) -> Iter
         yield Problem(("compress", index, "float_layers"), text)
 
 
-def _target_problems(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]:
-    """Targets of pruning that the device has no figure for."""
+def _target_problems(recipe: Recipe, kinds: Mapping[str, DeviceKind]) -> Iterator[Problem]:
+    """Targets of pruning that a device has no figure for: the slowest device is asked, whichever it is."""
+    silent = {name: kind for name, kind in kinds.items() if not kind.counts}
     for index, step in enumerate(recipe.steps):
-        if isinstance(step, PruneConfig) and step.instructions is not None and not device.counts:
-            counting = ", ".join(name for name, kind in DEVICES.items() if kind.counts)
-            text = (
-                f"bench.device {recipe.bench.device} does not count instructions; devices that do: {counting}. "
-                "Elsewhere use latency_ms or multiply_adds"
-            )
+        if silent and isinstance(step, PruneConfig) and step.instructions is not None:
+            text = _not_counting(silent, ". Elsewhere use latency_ms or multiply_adds")
             yield Problem(("compress", index, "instructions"), text)
 
 
-def _objective_problems(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]:
-    """Objectives and limits that the device has no figure for."""
-    if "instructions" in recipe.search.objectives and not device.counts:
-        counting = ", ".join(name for name, kind in DEVICES.items() if kind.counts)
-        text = f"bench.device {recipe.bench.device} does not count instructions; devices that do: {counting}"
+def _objective_problems(recipe: Recipe, kinds: Mapping[str, DeviceKind]) -> Iterator[Problem]:
+    """Objectives and limits that a device has no figure for, and objectives whose figures do not compare."""
+    weights, objectives = recipe.search.devices, recipe.search.objectives
+    weighed = {name: kind for name, kind in kinds.items() if weights == "worst" or name in weights}
+    if "instructions" in objectives and (text := _not_counting(weighed)):
         yield Problem(("search", "objectives"), text)
-    if not recipe.bench.energy and not device.counts:
+    times = {kind.time for kind in weighed.values()}
+    for name in ("latency_p90_ms", "energy_uj"):
+        if name in objectives and len(times) > 1:
+            listed = ", ".join(f"{device} ({kind.time})" for device, kind in weighed.items())
+            text = (
+                f"{name} of unlike devices does not compare: {listed}; give search.devices weights for those of one "
+                "kind only, for example search.devices={"
+                + next(iter(weighed))
+                + ": 1}; limits of the budget hold on all"
+            )
+            yield Problem(("search", "objectives"), text)
+    if not recipe.bench.energy and not all(kind.counts for kind in kinds.values()):
         text = "needs bench.energy=true, on a phone that tells its power; or a device that counts, which models it"
         if recipe.budget.energy_uj is not None:
             yield Problem(("budget", "energy_uj"), text)
@@ -237,6 +285,7 @@ def _objective_problems(recipe: Recipe, device: DeviceKind) -> Iterator[Problem]
 
 
 def _model_references(model: ModelConfig) -> Iterator[Problem]:
+    place = Path(model.weights)
     if model.family is not None and model.family not in MODELS:
         yield Problem(("model", "family"), f"unknown family {model.family!r}{suggest(model.family, MODELS)}")
     if model.weights == "pretrained":
@@ -245,8 +294,11 @@ def _model_references(model: ModelConfig) -> Iterator[Problem]:
             having = ", ".join(name for name, other in MODELS.items() if other.pretrained)
             text = f"no packaged weights for {model.family}; use random or a file. Families with weights: {having}"
             yield Problem(("model", "weights"), text)
-    elif model.weights != "random" and not Path(model.weights).is_file():
-        text = f"no file {model.weights!r} in {Path.cwd()}; give pretrained, random or the path of a weights file"
+    elif model.weights != "random" and not any((place.is_file(), (place / INFO_FILE).is_file())):
+        text = (
+            f"no weights {model.weights!r} in {Path.cwd()}; give pretrained, random, the path of a weights file, or "
+            "the folder of a checkpoint"
+        )
         yield Problem(("model", "weights"), text)
 
 

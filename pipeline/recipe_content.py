@@ -178,7 +178,8 @@ def shown(value: object) -> str:
 def suggest(name: str, known: Iterable[str], title: str = "known") -> str:
     """The end of a message about an unknown name: the nearest known one, and all of them."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    initials = [one for one in names if name == "".join(word[0] for word in one.split("_") if word)]
+    close = initials or difflib.get_close_matches(name, names, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ";"
     return f"{meant} {title}: {', '.join(names) or 'nothing'}"
 
@@ -204,7 +205,8 @@ def _known_keys(location: Parts) -> list[str]:
 def _tag(model: type[BaseModel]) -> object:
     if model is AutoConfig:
         return "planned"
-    return model.model_fields["technique"].default if "technique" in model.model_fields else None
+    names = [model.model_fields[key].default for key in ("technique", "name") if key in model.model_fields]
+    return next(iter(names), None)
 
 
 def _models_in(annotation: object) -> list[type[BaseModel]]:

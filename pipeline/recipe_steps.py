@@ -39,11 +39,16 @@ class TrainConfig(Config):
 class FinetuneConfig(TrainConfig):
     """Fine-tuning: for the first `freeze_epochs` only the head learns.
 
-    `early_stop` epochs without gain end it (0: never). The best epoch on the validation side is kept.
+    `early_stop` epochs without gain end it (0: never). The best epoch on the validation side is kept. `layer_decay`:
+    learning rate of the first layer as a share of the last one's, those between in even ratios (Howard and Ruder 2018,
+    arXiv 1801.06146). `cached_features`: for a few pictures; only the head learns, in seconds, from features that are
+    computed once; of the other settings only class_weights matters then.
     """
 
     freeze_epochs: int = Field(default=1, ge=0)
     early_stop: int = Field(default=0, ge=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    cached_features: bool = False
 
 
 class FeatureConfig(Config):

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,16 +15,19 @@ from phonefit.device_bench.devices import open_device
 from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.record import digest_of, write_atomically
-from phonefit.models.tasks import task
-from phonefit.pipeline.ask import ask_run_device
-from phonefit.pipeline.budget import best_file, figures_of, memory_limit, violations
+from phonefit.models.tasks import task, task_key
+from phonefit.models.tasks.task import drop_of
+from phonefit.pipeline.ask import ask_run_devices
+from phonefit.pipeline.budget import best_file, memory_limit, missed_on
+from phonefit.pipeline.checks import JudgedFile, TrialChecks
 from phonefit.pipeline.compress.stage import compress_step
 from phonefit.pipeline.context import Context, Progress, SilentProgress
 from phonefit.pipeline.convert.memory_plan import planned_memory
 from phonefit.pipeline.convert.stage import convert_stage
 from phonefit.pipeline.errors import RecipeError
-from phonefit.pipeline.evaluate import evaluate_file
-from phonefit.pipeline.finetune import base_preprocess, finetune
+from phonefit.pipeline.errors_page import errors_page
+from phonefit.pipeline.evaluate import evaluate_file, stored_outputs, with_chosen_decoding
+from phonefit.pipeline.finetune import base_preprocess, finetune, quality_before
 from phonefit.pipeline.folders import held, replaced
 from phonefit.pipeline.measure import measure
 from phonefit.pipeline.preflight import preflight
@@ -36,7 +40,7 @@ from phonefit.pipeline.result import ConvertedFile, FileResult, StageUse, TrialR
 from phonefit.pipeline.result_plan import PlanResult
 from phonefit.pipeline.store import StageResult, Store, explain_disk_errors, write_result
 
-PLANNED = "planned.yaml"
+PLANNED, ERRORS = "planned.yaml", "errors.html"
 
 
 @dataclass
@@ -60,23 +64,37 @@ def open_context(recipe: Recipe, runs: Path, progress: Progress) -> Context:
     store = Store(runs)
     log = store.folder(recipe.name) / "run.log"
     preprocess = resolve_preprocess(base_preprocess(recipe.model), recipe.data.input)
-    pictures = prepare(recipe.data, preprocess, store, progress)
-    return Context(store, pictures, task(recipe.task), recipe.seed, log, recipe.threads, progress=progress)
+    asked = task(recipe.task)
+    pictures = prepare(recipe.data, preprocess, store, progress, asked.target)
+    fitted = asked.fitted(pictures.labels, pictures.targets("train"))
+    key = task_key(recipe.task)
+    return Context(store, pictures, fitted, recipe.seed, log, recipe.threads, progress=progress, task_key=key)
 
 
-def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | None = None) -> TrialResult:
+def run_trial(
+    recipe: Recipe,
+    runs: Path = Path("runs"),
+    progress: Progress | None = None,
+    checks: TrialChecks | None = None,
+) -> TrialResult:
     """One pass: fine-tune, compress, convert, evaluate, measure, check the budget. Reads no test picture.
 
+    Args:
+        checks: may end the trial between its stages.
+
     Raises:
+        TrialEndedError: `checks` ended the trial.
         PhonefitError: a stage failed; what was finished before it is kept in the store.
     """
     context = open_context(recipe, runs, progress or SilentProgress())
-    device = open_device(recipe.bench.device)
-    preflight(recipe, context, device)
-    context = replace(context, ask=ask_run_device(recipe, device, context))
+    devices = [open_device(name) for name in recipe.bench.devices]
+    preflight(recipe, context, *devices)
+    context = replace(context, ask=ask_run_devices(recipe, devices, context))
     stages, plan = StageLog([]), None
     try:
-        tuned_stage, tuned = finetune(recipe, context)
+        if checks is not None:
+            checks.before_training(recipe, context, devices[0])
+        tuned_stage, tuned = finetune(recipe, context, None if checks is None else checks.after_epoch)
         stages.add("finetune", tuned_stage)
         concrete = recipe
         if isinstance(recipe.compress, AutoConfig):
@@ -85,20 +103,27 @@ def run_trial(recipe: Recipe, runs: Path = Path("runs"), progress: Progress | No
 
             def build(steps: tuple[StepConfig, ...]) -> tuple[Checkpoint, list[FileResult]]:
                 listed = concrete_recipe(recipe, steps, original=False)
-                return _compress_and_measure(listed, tuned, context, device, stages)
+                return _compress_and_measure(listed, tuned, context, devices, stages)
 
-            plan = plan_compression(recipe, recipe.compress, tuned, context, device, build)
+            plan = plan_compression(recipe, recipe.compress, tuned, context, devices, build)
             concrete = concrete_recipe(recipe, plan.steps, recipe.convert.original)
-        compressed, files = _compress_and_measure(concrete, tuned, context, device, stages)
+            checks = None  # every file of the plan has been measured
+        compressed, files = _compress_and_measure(concrete, tuned, context, devices, stages, checks)
     finally:
-        device.cleanup()
+        with ExitStack() as cleaning:  # each of them, also where one fails
+            for device in devices:
+                cleaning.callback(device.cleanup)
     return TrialResult(
         recipe=recipe.as_json(),
         recipe_digest=digest_of(recipe.as_json()),
         quality_name=context.task.quality,
+        quality_better=context.task.better,
+        quality_unit=context.task.unit,
+        baseline=_baseline(context),
+        quality_before=quality_before(tuned_stage.path, context.task),
         checkpoint_metrics={"original": tuned.info.metrics, "compressed": compressed.info.metrics},
         files=tuple(files),
-        best=best_file(files, context.task.quality, len(context.data.targets("validation"))),
+        best=best_file(files, context.task.quality, len(context.data.targets("validation")), context.task.better),
         stages=tuple(stages.uses),
         unreadable=tuple(f"{item.name}: {item.reason}" for item in context.data.unreadable),
         plan=plan,
@@ -117,10 +142,15 @@ def concrete_recipe(recipe: Recipe, steps: Sequence[StepConfig | Mapping[str, Js
 
 
 def _compress_and_measure(
-    recipe: Recipe, tuned: Checkpoint, context: Context, device: Device, stages: StageLog
+    recipe: Recipe,
+    tuned: Checkpoint,
+    context: Context,
+    devices: Sequence[Device],
+    stages: StageLog,
+    checks: TrialChecks | None = None,
 ) -> tuple[Checkpoint, list[FileResult]]:
     """The steps that the recipe lists, and then every file that it asks for."""
-    compressed, limit, files = tuned, memory_limit(recipe.budget), []
+    compressed, limit, judged, files = tuned, memory_limit(recipe.budget), [], []
     for step in resolved_steps(recipe):
         step_stage, compressed = compress_step(compressed, step, context, tuned)
         stages.add(step.technique, step_stage)
@@ -128,23 +158,35 @@ def _compress_and_measure(
         for runtime in recipe.convert.runtimes:
             converted, artifact, path, parity = convert_stage(checkpoint, runtime, context, recipe.convert)
             evaluated, quality = evaluate_file(artifact, path, "validation", context)
-            measured, report = measure(artifact, path, device, recipe.bench, context, limit)
-            for name, stage in (("convert", converted), ("evaluate", evaluated), ("measure", measured)):
-                stages.add(name, stage)
-            drop = tuned.info.metrics[context.task.quality] - quality[context.task.quality]
-            file = FileResult(
-                variant=variant,
-                artifact=artifact,
-                path=path.relative_to(context.store.root).as_posix(),
-                checkpoint=checkpoint.digest,
-                parity=parity,
-                quality=quality,
-                quality_drop=drop,
-                report=report,
-                planned_memory=planned_memory(path, runtime),
-            )
-            missed = violations(figures_of(file), recipe.budget)
-            files.append(file.model_copy(update={"violations": missed}))
+            stages.add("convert", converted)
+            stages.add("evaluate", evaluated)
+            artifact = with_chosen_decoding(artifact, evaluated)
+            drop = drop_of(context.task, tuned.info.metrics[context.task.quality], quality[context.task.quality])
+            planned = planned_memory(path, runtime)
+            judged.append(JudgedFile(variant, checkpoint, artifact, path, parity, quality, drop, planned))
+    if checks is not None:
+        checks.before_measuring(recipe, judged)
+    for one in judged:
+        reports = []
+        for name, device in zip(recipe.bench.devices, devices, strict=True):
+            measured, report = measure(one.artifact, one.path, device, recipe.bench.on(name), context, limit)
+            stages.add("measure", measured)
+            reports.append(report)
+        file = FileResult(
+            variant=one.variant,
+            artifact=one.artifact,
+            path=one.path.relative_to(context.store.root).as_posix(),
+            checkpoint=one.source.digest,
+            parity=one.parity,
+            quality=one.quality,
+            quality_drop=one.quality_drop,
+            drop_is_growth=context.task.better == "lower",
+            report=reports[0],
+            further_reports=tuple(reports[1:]),
+            planned_memory=one.planned_memory,
+        )
+        missed = missed_on(recipe.bench.devices, file, recipe.budget)
+        files.append(file.model_copy(update={"violations": missed}))
     return compressed, files
 
 
@@ -174,7 +216,21 @@ def run(
     trial = trial.model_copy(update={"files": with_test_quality(trial.files, recipe, runs, progress)})
     folder = Store(runs).folder(recipe.name)
     publish(trial, runs, folder)
+    write_errors(trial, recipe, runs, progress)
     return trial
+
+
+def write_errors(trial: TrialResult, recipe: Recipe, runs: Path, progress: Progress) -> None:
+    """Write RUNS/NAME/errors.html: where the best file is wrong on the validation side."""
+    file = trial.shown
+    context = open_context(recipe, runs, progress)
+    evaluated, _ = evaluate_file(file.artifact, runs / file.path, "validation", context)
+    outputs = stored_outputs(evaluated)
+    if outputs is not None:
+        made = context.task.read_by(file.artifact.decoding)
+        page = errors_page(f"{recipe.name}: {file.name}", "validation", outputs, made, context.data)
+        with explain_disk_errors(runs):
+            write_atomically(runs / recipe.name / ERRORS, page.encode())
 
 
 def publish(trial: TrialResult, runs: Path, folder: Path) -> None:
@@ -271,6 +327,11 @@ def _variants(recipe: Recipe, tuned: Checkpoint, compressed: Checkpoint) -> Iter
         yield "original", tuned
     if recipe.steps:
         yield "compressed", compressed
+
+
+def _baseline(context: Context) -> tuple[str, float]:
+    words, metrics = context.task.baseline(context.data.targets("train"), context.data.targets("validation"))
+    return words, metrics[context.task.quality]
 
 
 def _data_notes(context: Context) -> Iterator[str]:

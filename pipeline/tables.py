@@ -18,7 +18,7 @@ from phonefit.models.artifact import Artifact
 from phonefit.models.spec import ModelSpec
 from phonefit.pipeline.budget import describe
 from phonefit.pipeline.doctor import Check
-from phonefit.pipeline.result import ConvertedFile, FileResult, TrialResult
+from phonefit.pipeline.result import ConvertedFile, TrialResult
 from phonefit.pipeline.tables_plan import plan_table
 
 
@@ -51,25 +51,28 @@ def table(*columns: str, title: str = "", numbers: bool = True) -> Table:
 def trial_table(trial: TrialResult) -> RenderableType:
     """Every file of a trial, original against compressed; fits 80 columns."""
     quality = trial.quality_name
-    columns = ("valid.\n%", "test\n%", "size\nMB", "median\nms", "p90\nms", "peak\nMB", "dele-\ngated", "")
-    result = table("file", *columns, title=f"{quality} on the validation and the test side, size, latency, peak memory")
+    unit = trial.quality_unit or ("%" if trial.quality_better == "higher" else "")
+    columns = (f"valid.\n{unit}", f"test\n{unit}", "size\nMB", "median\nms", "p90\nms", "peak\nMB", "dele-\ngated", "")
+    name = quality.replace("_", " ")
+    result = table("file", *columns, title=f"{name} on the validation and the test side, size, latency, peak memory")
     for index, file in enumerate(trial.files):
-        report = file.report
         if index == 0 or file.variant != trial.files[index - 1].variant:
             result.add_row(Text(file.variant, "bold"))
         result.add_row(
             f"  {file.artifact.runtime} {file.artifact.precision}{' ★' if index == trial.best else ''}",
-            f"{file.quality[quality] * 100:.1f}",
-            f"{file.test_quality[quality] * 100:.1f}" if file.test_quality else "",
+            quality_text(trial, file.quality[quality]),
+            quality_text(trial, file.test_quality[quality]) if file.test_quality else "",
             f"{file.artifact.bytes / 1e6:.2f}",
-            f"{report.median_milliseconds():.2f}{'' if report.trusted else '?'}",
-            f"{report.p90_milliseconds():.2f}",
-            f"{report.peak_memory_bytes() / 1e6:.1f}",
+            *_costs(file.report),
             delegated_share(file.artifact),
             Text("over", "red") if file.violations else Text("fits", "green"),
         )
+        for report in file.further_reports:
+            result.add_row(Text(f"    on {report.device.name}", "dim"), "", "", "", *_costs(report))
     notes = [f"★ best file that fits the budget. Measured on {trial.files[0].report.device.name}"]
-    if not all(file.report.trusted for file in trial.files):
+    if trial.files[0].further_reports:
+        notes[0] += " in the first line of each file; it must fit on every device"
+    if not all(file.trusted for file in trial.files):
         notes.append("? unstable measurement: the reasons are in trial.json; measure again on an idle machine")
     if planned := [f"{file.name} {file.planned_memory / 1e6:.2f}" for file in trial.files if file.planned_memory]:
         notes.append(
@@ -77,27 +80,50 @@ def trial_table(trial: TrialResult) -> RenderableType:
         )
     notes += trial.notes
     notes += [f"{file.name}: {describe(violation)}" for file in trial.files for violation in file.violations]
-    parts = [result, *(Text(note, "dim") for note in notes), ratio_table(trial.files, quality)]
+    parts = [result, *(Text(note, "dim") for note in notes), ratio_table(trial)]
     return Group(*([plan_table(trial.plan)] if trial.plan else []), *parts)
 
 
-def ratio_table(files: Sequence[FileResult], quality: str) -> RenderableType:
+def _costs(report: Report) -> tuple[str, str, str]:
+    """Median and p90 latency and peak memory as numbers in a table."""
+    return (
+        f"{report.median_milliseconds():.2f}{'' if report.trusted else '?'}",
+        f"{report.p90_milliseconds():.2f}",
+        f"{report.peak_memory_bytes() / 1e6:.1f}",
+    )
+
+
+def quality_text(trial: TrialResult, value: float) -> str:
+    """A quality in %, or an error in its unit, without the unit."""
+    return f"{value * 100:.1f}" if trial.quality_better == "higher" else f"{value:.3g}"
+
+
+def ratio_table(trial: TrialResult) -> RenderableType:
     """Compressed against original of the same runtime, as ratios."""
+    files, quality = trial.files, trial.quality_name
     originals = {file.artifact.runtime: file for file in files if file.variant == "original"}
     pairs = [(originals[file.artifact.runtime], file) for file in files if file.variant == "compressed"
              and file.artifact.runtime in originals]  # fmt: skip
     if not pairs:
         return Text("")
-    result = table("compressed against original", quality, "smaller", "faster", "less memory")
+    result = table("compressed against original", quality.replace("_", " "), "smaller", "faster", "less memory")
     for before, after in pairs:
-        result.add_row(
-            after.artifact.runtime,
-            f"{(after.quality[quality] - before.quality[quality]) * 100:+.2f} points",
-            f"{before.artifact.bytes / after.artifact.bytes:.2f}x",
-            f"{before.report.median_milliseconds() / after.report.median_milliseconds():.2f}x",
-            f"{before.report.peak_memory_bytes() / max(1.0, after.report.peak_memory_bytes()):.2f}x",
-        )
+        for earlier, later in zip(before.reports, after.reports, strict=True):
+            where = f", {later.device.name}" if after.further_reports else ""
+            result.add_row(
+                f"{after.artifact.runtime}{where}",
+                _change(trial, before.quality[quality], after.quality[quality]),
+                f"{before.artifact.bytes / after.artifact.bytes:.2f}x",
+                f"{earlier.median_milliseconds() / later.median_milliseconds():.2f}x",
+                f"{earlier.peak_memory_bytes() / max(1.0, later.peak_memory_bytes()):.2f}x",
+            )
     return result
+
+
+def _change(trial: TrialResult, before: float, after: float) -> str:
+    if trial.quality_better == "higher":
+        return f"{(after - before) * 100:+.2f} points"
+    return f"{after / before - 1:+.1%}" if before else ""
 
 
 def stage_summary(trial: TrialResult) -> str:

@@ -8,7 +8,7 @@ import io
 import logging
 import math
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from phonefit.models.decoding import Decoding
 from phonefit.models.record import write_atomically
-from phonefit.models.tasks.task import Floats
+from phonefit.models.tasks.task import Floats, Metrics, merit_of
 from phonefit.pipeline.augment import augmented
 from phonefit.pipeline.context import Advance, Context
 from phonefit.pipeline.determinism import deterministic, seed_of
 from phonefit.pipeline.errors import TrainingError
 from phonefit.pipeline.feature_matching import FeatureMatching, match_features, recorded
+from phonefit.pipeline.optimizer import one_cycle, optimizer_of
 from phonefit.pipeline.recipe_steps import FeatureConfig, TrainConfig
 from phonefit.pipeline.statistics import quick_statistics
 
 EVALUATION_BATCH = 64
-WARM_UP_SHARE = 0.25  # of the steps of a cycle
-MOMENTUM = 0.9
 logger = logging.getLogger(__name__)
 
 
@@ -58,11 +58,13 @@ class TrainOutcome:
     Attributes:
         metrics: the task's metrics of the kept epoch on the validation side.
         best_epoch: number of the kept epoch.
+        decoding: of the task with what was chosen on the validation side.
         history: epoch 0 first.
         stopped_early: fewer epochs than asked for were trained, as the quality no longer rose.
     """
 
-    metrics: Mapping[str, float]
+    metrics: Metrics
+    decoding: Decoding | None
     best_epoch: int
     history: tuple[Epoch, ...]
     stopped_early: bool
@@ -89,11 +91,13 @@ def train(
     features: FeatureConfig | None = None,
     freeze_epochs: int = 0,
     early_stop: int = 0,
+    layer_decay: float = 1.0,
     resume: Path | None = None,
+    after_epoch: Callable[[Sequence[float]], None] | None = None,
 ) -> TrainOutcome:
     """Train `network` in place on the training side and leave it with the weights of its best epoch, in eval mode.
 
-    The best epoch is the one of highest quality on the validation side, at equal quality the one of lowest loss. The
+    The best epoch is the one of best quality on the validation side, at equal quality the one of lowest loss. The
     network before training is a candidate: training never makes it worse there. The learning rate follows one cycle
     (Smith 2018, arXiv 1803.09820): up linearly, down along a cosine; the head-only epochs have a cycle of their own.
     The loss is (1 - teacher_weight) x the task's loss + teacher_weight x its distillation loss, + the weight of
@@ -106,7 +110,11 @@ def train(
         features: learn from the teacher's inner activations too.
         freeze_epochs: for so many epochs, only the layers of `head_layers` learn; the rest is in eval mode.
         early_stop: end after so many epochs without a better one; 0: never.
+        layer_decay: see FinetuneConfig.
         resume: file that holds the state after each epoch. Training goes on from it; it is deleted at the end.
+        after_epoch: gets the quality before training and after each epoch so far, so that more is better (see
+            `merit_of`); it may raise, to end the training.
+            Called for the epochs of `resume` as well.
 
     Raises:
         TrainingError: the loss is not finite, or a batch is too small for the network's BatchNorm.
@@ -114,9 +122,25 @@ def train(
     """
     with deterministic(context, title), quick_statistics(network):
         loop = _Loop(
-            network, context, config, title, teacher, temperature, teacher_weight, features, freeze_epochs, resume
+            network,
+            context,
+            config,
+            title,
+            teacher,
+            temperature,
+            teacher_weight,
+            features,
+            freeze_epochs,
+            layer_decay,
+            resume,
         )
-        return loop.run(early_stop)
+        return loop.run(early_stop, after_epoch)
+
+
+def replay(qualities: Sequence[float], after_epoch: Callable[[Sequence[float]], None]) -> None:
+    """Call `after_epoch` as it was called, or would have been, while these epochs were trained."""
+    for count in range(2, len(qualities) + 1):
+        after_epoch(qualities[:count])
 
 
 def validation_outputs(network: nn.Module, context: Context) -> Floats:
@@ -124,9 +148,16 @@ def validation_outputs(network: nn.Module, context: Context) -> Floats:
     return _outputs(network, context).numpy()
 
 
-def validation_metrics(network: nn.Module, context: Context) -> Mapping[str, float]:
+def validation_metrics(network: nn.Module, context: Context) -> Metrics:
     """The task's metrics of `network` on the validation side."""
-    return context.task.metrics(validation_outputs(network, context), context.data.targets("validation"))
+    return judged(network, context)[0]
+
+
+def judged(network: nn.Module, context: Context) -> tuple[Metrics, Decoding | None]:
+    """Metrics of `network` on the validation side, and the decoding with what was chosen there."""
+    outputs, targets = validation_outputs(network, context), context.data.targets("validation")
+    task = context.task.calibrated(outputs, targets)
+    return task.metrics(outputs, targets), task.decoding
 
 
 def head_layers(network: nn.Module) -> tuple[str, ...]:
@@ -157,6 +188,7 @@ class _Loop:
         teacher_weight: float,
         features: FeatureConfig | None,
         freeze_epochs: int,
+        layer_decay: float,
         resume: Path | None,
     ) -> None:
         self.device = context.torch()
@@ -170,18 +202,20 @@ class _Loop:
         self.head = head_layers(network)
         self.learns = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         self.generator = torch.Generator().manual_seed(seed_of(context, title))
-        self.optimizer = _optimizer([*network.parameters(), *self.matching.parameters()], config)
+        self.optimizer = optimizer_of(network, self.matching, config, layer_decay)
         self.targets = torch.from_numpy(np.ascontiguousarray(context.data.targets("train")))
-        self.class_weights = self._class_weights().to(self.device) if config.class_weights == "balanced" else None
+        self.class_weights = self._class_weights() if config.class_weights == "balanced" else None
         self.batches = _batch_bounds(len(self.targets), config.batch_size)
         self.history: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
         self.resume = resume
 
-    def run(self, early_stop: int) -> TrainOutcome:
+    def run(self, early_stop: int, after_epoch: Callable[[Sequence[float]], None] | None) -> TrainOutcome:
         """Train to the end, keep the best epoch."""
         if not self._restore():
             self._judge(0, math.nan)
+        if after_epoch is not None:
+            replay(self._qualities(), after_epoch)
         stopped = False
         with self.context.progress.stage(self.title, self.config.epochs * len(self.batches)) as advance:
             advance(self.history[-1].number * len(self.batches), self._note())
@@ -192,13 +226,15 @@ class _Loop:
                 self._judge(number, self._epoch(number, advance))
                 advance(0, self._note())
                 self._save()
+                if after_epoch is not None:
+                    after_epoch(self._qualities())
         self.network.load_state_dict(self.best)
         self._set_learning(self.learns)
         self.network.to(memory_format=torch.contiguous_format).eval()
-        metrics = validation_metrics(self.network, self.context)
+        metrics, decoding = judged(self.network, self.context)
         if self.resume is not None:
             self.resume.unlink(missing_ok=True)
-        return TrainOutcome(metrics, self._best_epoch(), tuple(self.history), stopped)
+        return TrainOutcome(metrics, decoding, self._best_epoch(), tuple(self.history), stopped)
 
     def _epoch(self, number: int, advance: Advance) -> float:
         """One pass over the training side; returns the mean loss."""
@@ -212,7 +248,7 @@ class _Loop:
         for index, (start, stop) in enumerate(self.batches):
             share = ((number - first) * len(self.batches) + index) / (length * len(self.batches))
             for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * _one_cycle(share)
+                group["lr"] = self.config.learning_rate * group.get("rate", 1.0) * one_cycle(share)
             rows = order[start:stop]
             loss = self._step(rows)
             if not math.isfinite(loss):
@@ -273,10 +309,9 @@ class _Loop:
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in learns)
 
-    def _class_weights(self) -> Tensor:
-        """Weights that give each class the same say: N / (classes x count), float32 [outputs]."""
-        counts = torch.bincount(self.targets, minlength=len(self.context.data.labels)).clamp(min=1)
-        return len(self.targets) / (len(counts) * counts.float())
+    def _class_weights(self) -> Tensor | None:
+        weights = self.context.task.class_weights(self.context.data.labels, self.targets.numpy())
+        return None if weights is None else torch.from_numpy(weights).to(self.device)
 
     def _judge(self, number: int, loss: float) -> None:
         """Evaluate after an epoch, and keep the weights if it is the best so far."""
@@ -289,9 +324,14 @@ class _Loop:
         if self._best_epoch() == number:
             self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
+    def _qualities(self) -> list[float]:
+        return [merit_of(self.context.task.better, epoch.quality) for epoch in self.history]
+
     def _best_epoch(self) -> int:
         finite = [epoch for epoch in self.history if math.isfinite(epoch.validation_loss)] or self.history[:1]
-        return max(finite, key=lambda epoch: (epoch.quality, -epoch.validation_loss, -epoch.number)).number
+        better = self.context.task.better
+        merits = {epoch.number: merit_of(better, epoch.quality) for epoch in finite}
+        return max(finite, key=lambda epoch: (merits[epoch.number], -epoch.validation_loss, -epoch.number)).number
 
     def _note(self) -> str:
         last = self.history[-1]
@@ -352,23 +392,3 @@ def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
     if len(bounds) > 1 and size > 1 and bounds[-1][1] - bounds[-1][0] == 1:
         bounds[-2:] = [(bounds[-2][0], count)]
     return bounds
-
-
-def _one_cycle(share: float) -> float:
-    """Factor on the learning rate after that share of a cycle, 0..1."""
-    if share < WARM_UP_SHARE:
-        return 0.04 + 0.96 * share / WARM_UP_SHARE
-    return 0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))
-
-
-def _optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """Weight decay is for weights, not for biases and BatchNorm (He et al. 2018, arXiv 1812.01187)."""
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
-    groups = [
-        {"params": [one for one in learning if one.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [one for one in learning if one.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=MOMENTUM, nesterov=True)
-    return torch.optim.AdamW(groups, lr=config.learning_rate)

@@ -1,12 +1,16 @@
 """Settings for all tests.
 
-Tests marked `emulator` need what `make emulator` builds. Where it is not built they are left out, and the summary says
-so; with PHONEFIT_EMULATOR=required, as in continuous integration, that is an error.
+Tests marked `emulator` need what `make emulator` builds, those marked `postgres` what `make postgres` installs, those
+marked `android` what `make android-tools` fetches. Where it is not there they are left out, and the summary says so;
+with PHONEFIT_EMULATOR, PHONEFIT_POSTGRES or PHONEFIT_ANDROID set to `required`, as in continuous integration, that is
+an error.
 """
 
 import os
 
 import pytest
+
+from tests import postgres_server
 
 # One thread for each of the parallel test processes, or they would wait for each other. Before torch is imported;
 # worker processes inherit it.
@@ -24,16 +28,30 @@ def _lacks() -> str:
     return native or counting.missing() or phone.missing()
 
 
+def _lacks_android() -> str:
+    from android_demo.check.tools import lacks
+
+    return lacks()
+
+
+_NEEDS = {"emulator": _lacks, "postgres": postgres_server.lacks, "android": _lacks_android}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("emulator")]
-    if not marked or not (lacks := _lacks()):
-        return
-    if os.environ.get("PHONEFIT_EMULATOR") == "required":
-        raise pytest.UsageError(f"PHONEFIT_EMULATOR=required, but {lacks}")
-    items[:] = [item for item in items if item not in marked]
-    config.hook.pytest_deselected(items=marked)
+    for marker, lacking in _NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if not marked or not (lacks := lacking()):
+            continue
+        if os.environ.get(f"PHONEFIT_{marker.upper()}") == "required":
+            raise pytest.UsageError(f"PHONEFIT_{marker.upper()}=required, but {lacks}")
+        items[:] = [item for item in items if item not in marked]
+        config.hook.pytest_deselected(items=marked)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lacks := _lacks():
         terminalreporter.write_line(f"The tests of the emulators and native runners were left out: {lacks}")
+    if lacks := postgres_server.lacks():
+        terminalreporter.write_line(f"The tests with a database were left out: {lacks}")
+    if lacks := _lacks_android():
+        terminalreporter.write_line(f"The check of the Android app was left out: {lacks}")

@@ -4,6 +4,7 @@ import struct
 from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image
 
 from phonefit.models.data import SourceConfig, load_data
 from phonefit.models.data.dataset import DataSet
@@ -52,4 +53,38 @@ def demo_case(folder):
     return Case("demo", SourceConfig(limit=PER_CLASS * 2), ("functional", "defective"))
 
 
+def csv_numbers_case(folder):
+    """Each picture's number is the mean of its red channel; the class decides what is in it."""
+    write_folder(folder / "pictures", PER_CLASS)
+    paths = sorted((folder / "pictures").rglob("*.png"))
+    rows = [f"{path.relative_to(folder)},{np.asarray(Image.open(path))[..., 0].mean():.3f}" for path in paths]
+    (folder / "table.csv").write_text("\n".join(["path,value", *rows]) + "\n")
+    return Case("csv", SourceConfig(folder / "table.csv", kind="number"), ("value",))
+
+
+def csv_labels_case(folder):
+    """Labels by name, none for blue pictures."""
+    write_folder(folder / "pictures", PER_CLASS)
+    labels = {"red": "warm | bright", "green": "bright", "blue": ""}
+    paths = sorted((folder / "pictures").rglob("*.png"))
+    rows = [f"{path.relative_to(folder)},{labels[path.parent.name]}" for path in paths]
+    (folder / "table.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
+    return Case("csv", SourceConfig(folder / "table.csv", kind="labels"), ("bright", "warm"))
+
+
+def demo_numbers_case(folder):
+    return Case("demo", SourceConfig(limit=PER_CLASS * 2, kind="number"), ("defect probability",))
+
+
+def demo_labels_case(folder):
+    return Case("demo", SourceConfig(limit=PER_CLASS * 2, kind="labels"), ("defective", "polycrystalline"))
+
+
+OTHER_TARGETS = {
+    ("csv", "number"): csv_numbers_case,
+    ("csv", "labels"): csv_labels_case,
+    ("demo", "number"): demo_numbers_case,
+    ("demo", "labels"): demo_labels_case,
+}
+"""Sources that give more than classes."""
 CASES = {"image_folder": image_folder_case, "csv": csv_case, "idx": idx_case, "demo": demo_case}

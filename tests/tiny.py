@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
-from phonefit.models.data.dataset import Side
+from phonefit.models.data.dataset import SIDES, Side
 from phonefit.models.quantisation import CalibrationSet, Quantisation
 from phonefit.models.spec import Architecture, Preprocess
 from phonefit.models.tasks import task
@@ -81,7 +81,8 @@ class TinyPictures:
     conflicts = ()
 
     def __init__(self, per_side: int = 48) -> None:
-        self._sides = {side: colour_pixels(per_side, seed) for seed, side in enumerate(("train", "validation", "test"))}
+        self.names = {side: tuple(f"{side}{row}.png" for row in range(per_side)) for side in SIDES}
+        self._sides = {side: colour_pixels(per_side, seed) for seed, side in enumerate(SIDES)}
 
     def pixels(self, side: Side) -> NDArray[np.uint8]:
         return self._sides[side][0]

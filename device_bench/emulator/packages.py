@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from phonefit.device_bench.device import DeviceError
@@ -57,6 +58,38 @@ def fetch(folder: Path) -> PackageList:
     fetched = PackageList(suite=SUITE, packages=(KERNEL, *PACKAGES), files=files)
     fetched.save(listing)
     return fetched
+
+
+def download(suite: str, names: Sequence[str], place: Path) -> list[Path]:
+    """Download single packages for this machine's architecture, without what they need, into the empty folder `place`.
+
+    Args:
+        names: of packages, or NAME=VERSION.
+
+    Raises:
+        DeviceError: this machine has no APT, or no Debian archive among its sources, or the download failed.
+    """
+    for path in ("state/lists/partial", "cache/archives/partial"):
+        (place / path).mkdir(parents=True)
+    (place / "status").touch()
+    mirror, keyring = archive_of_this_machine()
+    signed = f" [signed-by={keyring}]" if keyring else ""
+    (place / "debian.list").write_text(f"deb{signed} {mirror} {suite} main\n")
+    (place / "apt.conf").write_text(
+        f"""
+Dir::State "{place}/state";
+Dir::State::status "{place}/status";
+Dir::Cache "{place}/cache";
+Dir::Etc::sourcelist "{place}/debian.list";
+Dir::Etc::sourceparts "-";
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Acquire::Retries "3";
+"""
+    )
+    _apt(place, "apt-get", "update")
+    _apt(place, "apt-get", "download", *names)
+    return sorted(place.glob("*.deb"))
 
 
 def _unchanged(folder: Path, known: PackageList) -> bool:

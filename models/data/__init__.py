@@ -3,7 +3,8 @@
 from phonefit.models.data import csv_file, demo, idx, image_folder
 from phonefit.models.data.dataset import DataSet
 from phonefit.models.data.source import DigestCache, Load, NoCache, OnProgress, SourceConfig
-from phonefit.models.errors import UnknownNameError
+from phonefit.models.errors import DataError, UnknownNameError
+from phonefit.models.targets import TargetKind
 
 SOURCES: dict[str, Load] = {
     "image_folder": image_folder.load,
@@ -11,6 +12,13 @@ SOURCES: dict[str, Load] = {
     "idx": idx.load,
     "demo": demo.load,
 }
+TARGETS: dict[str, tuple[TargetKind, ...]] = {
+    "image_folder": ("class",),
+    "csv": ("class", "number", "labels"),
+    "idx": ("class",),
+    "demo": ("class", "number", "labels"),
+}
+"""What each source can give for a picture."""
 
 
 def load_data(
@@ -27,4 +35,15 @@ def load_data(
     """
     if source not in SOURCES:
         raise UnknownNameError("data source", source, SOURCES)
+    if problem := target_problem(source, config.kind):
+        raise DataError(problem)
     return SOURCES[source](config, progress, cache or NoCache())
+
+
+def target_problem(source: str, kind: TargetKind) -> str | None:
+    """Why a source cannot give what a task learns; None when it can."""
+    if kind in TARGETS[source]:
+        return None
+    able = ", ".join(name for name, kinds in TARGETS.items() if kind in kinds)
+    wanted = {"class": "a class", "number": "a number", "labels": "any number of labels"}[kind]
+    return f"the task needs {wanted} for each picture, which source {source} does not give; sources that do: {able}"

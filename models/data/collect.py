@@ -12,6 +12,7 @@ from phonefit.models.data.picture import picture_digest
 from phonefit.models.data.source import Candidate, DigestCache, OnProgress, balanced_shares, map_in_threads
 from phonefit.models.errors import DataError
 from phonefit.models.record import digest_of
+from phonefit.models.targets import Target, TargetKind, groups_of
 
 
 def collect(
@@ -22,6 +23,7 @@ def collect(
     limit: int | None,
     progress: OnProgress,
     cache: DigestCache,
+    kind: TargetKind = "class",
 ) -> DataSet:
     """Read what a source found, each picture once, and make it a DataSet.
 
@@ -30,31 +32,36 @@ def collect(
 
     Args:
         where: the source in messages, such as its folder.
-        labels: class names in the order of `Candidate.label`.
+        labels: class names in the order of `Candidate.label`; what the number is, where it is one.
         candidates: in any order.
         read: gives the picture of a candidate's name as RGB; raises DataError with the reason when it cannot.
         limit: see SourceConfig.
         progress: called after each picture that had to be decoded.
         cache: asked before a picture is decoded.
+        kind: of the candidates' labels. Only classes are balanced by a limit.
 
     Raises:
-        DataError: fewer than two classes, or a class without a readable picture.
+        DataError: fewer than two classes, or a class or label without a readable picture.
     """
-    if len(labels) < 2:
+    if kind == "class" and len(labels) < 2:
         found = f"one class only, {labels[0]!r}" if labels else "no classes"
         raise DataError(
             f"{where}: found {found}; there is nothing to tell apart, give pictures of at least two classes"
         )
+    if not labels:
+        raise DataError(f"{where}: no picture has a label; there is nothing to learn")
     ordered = sorted(candidates, key=lambda candidate: (candidate.name, candidate.label))
-    quotas = _quotas(where, labels, ordered, limit)
+    quotas = _quotas(where, labels if kind == "class" else labels[:1], kind, ordered, limit)
     samples: list[Sample] = []
     unreadable: list[Unreadable] = []
-    waiting = {label: [found for found in ordered if found.label == label] for label in range(len(labels))}
+    waiting = {
+        group: [found for found in ordered if _group(kind, found.label) == group] for group in range(len(quotas))
+    }
     if limit is not None:
         for some in waiting.values():
             some.sort(key=lambda candidate: hashlib.sha256(_bytes(candidate.name)).digest())
     while True:
-        have = Counter(sample.label for sample in samples)
+        have = Counter(_group(kind, sample.label) for sample in samples)
         batch = [found for label, some in waiting.items() for found in some[: quotas[label] - have[label]]]
         if not batch:
             break
@@ -64,7 +71,7 @@ def collect(
                 samples.append(result)
             else:
                 unreadable.append(result)
-    _require_every_class(where, labels, samples, unreadable)
+    _require_every_class(where, labels, kind, samples, unreadable)
     samples.sort(key=lambda sample: (sample.name, sample.label))
     unreadable.sort(key=lambda failed: failed.name)
     return DataSet(
@@ -73,15 +80,23 @@ def collect(
         unreadable=tuple(unreadable),
         read=lambda sample: read(sample.name),
         digest=digest_of([list(labels), [[sample.name, sample.label, sample.digest] for sample in samples]]),
+        kind=kind,
     )
+
+
+def _group(kind: TargetKind, label: Target) -> int:
+    """What a limit takes equal parts of: the classes, or all pictures as one."""
+    return int(label) if kind == "class" and not isinstance(label, tuple) else 0
 
 
 def _bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")  # file names need not be text
 
 
-def _quotas(where: str, labels: Sequence[str], candidates: Sequence[Candidate], limit: int | None) -> tuple[int, ...]:
-    counts: Mapping[int, int] = Counter(candidate.label for candidate in candidates)
+def _quotas(
+    where: str, labels: Sequence[str], kind: TargetKind, candidates: Sequence[Candidate], limit: int | None
+) -> tuple[int, ...]:
+    counts: Mapping[int, int] = Counter(_group(kind, candidate.label) for candidate in candidates)
     available = [counts[label] for label in range(len(labels))]
     if limit is None:
         return tuple(available)
@@ -120,9 +135,13 @@ def _digests(
 
 
 def _require_every_class(
-    where: str, labels: Sequence[str], samples: Sequence[Sample], unreadable: Sequence[Unreadable]
+    where: str,
+    labels: Sequence[str],
+    kind: TargetKind,
+    samples: Sequence[Sample],
+    unreadable: Sequence[Unreadable],
 ) -> None:
-    present = {sample.label for sample in samples}
+    present = {group for sample in samples for group in groups_of(kind, sample.label)}
     missing = [label for index, label in enumerate(labels) if index not in present]
     if not missing:
         return

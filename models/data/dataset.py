@@ -1,10 +1,12 @@
-"""DataSet: labelled pictures from any source, and how they are split."""
+"""DataSet: pictures with their targets from any source, and how they are split."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from PIL import Image
+
+from phonefit.models.targets import Target, TargetKind
 
 Side = Literal["train", "validation", "test"]
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
@@ -16,12 +18,12 @@ class Sample:
 
     Attributes:
         name: where it is from, for messages: a path, or "file#index".
-        label: index into the data set's labels.
+        label: what is to be learned of it, of the data set's kind.
         digest: sha256 of the decoded pixels, so that a copy under another name or format is the same picture.
     """
 
     name: str
-    label: int
+    label: Target
     digest: str
 
 
@@ -38,11 +40,12 @@ class DataSet:
     """Labelled pictures in a fixed order.
 
     Attributes:
-        labels: class names, in the order of the model's outputs.
+        labels: class names, in the order of the model's outputs; what the number is, where it is one.
         samples: the readable pictures, sorted by name.
         unreadable: the others, with the reason.
         read: gives a sample's picture in RGB.
         digest: sha256 over labels and samples: equal for equal content.
+        kind: of the samples' labels.
     """
 
     labels: tuple[str, ...]
@@ -50,3 +53,4 @@ class DataSet:
     unreadable: tuple[Unreadable, ...]
     read: Callable[[Sample], Image.Image]
     digest: str
+    kind: TargetKind = "class"

@@ -35,19 +35,57 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def apply(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Resize and crop a picture of any mode and size: uint8 RGB [height, width, 3].
+    """Resize a picture of any mode and size to the input's: uint8 RGB [height, width, 3].
 
     "stretch" ignores the picture's proportions. "crop" keeps them: the picture is scaled so that its shorter side is
     round(size / crop_share), then the centre is cut out. For an oblong input the scale is the smallest one that covers
-    both height / crop_share and width / crop_share. Both antialias (Pillow's resize).
+    both height / crop_share and width / crop_share. "letterbox" keeps them too, and shows the whole picture in the
+    centre of grey of the value `padding`. All antialias (Pillow's resize).
 
     Raises:
         DataError: the picture cannot become RGB.
     """
     rgb = to_rgb(image)
-    box = None if preprocess.resize == "stretch" else _centre_box(rgb.width, rgb.height, preprocess)
     size = (preprocess.width, preprocess.height)
-    return np.asarray(rgb.resize(size, RESAMPLING[preprocess.interpolation], box=box), dtype=np.uint8)
+    resampling = RESAMPLING[preprocess.interpolation]
+    if preprocess.resize == "letterbox":
+        left, top, width, height = _letterbox(rgb.width, rgb.height, preprocess)
+        padded = Image.new("RGB", size, (preprocess.padding,) * 3)
+        padded.paste(rgb.resize((width, height), resampling), (left, top))
+        return np.asarray(padded, dtype=np.uint8)
+    box = None if preprocess.resize == "stretch" else _centre_box(rgb.width, rgb.height, preprocess)
+    return np.asarray(rgb.resize(size, resampling, box=box), dtype=np.uint8)
+
+
+def region(width: int, height: int, preprocess: Preprocess) -> tuple[float, float, float, float]:
+    """What the input shows of a picture of width x height: left, top, right, bottom, in the picture's pixels.
+
+    With "letterbox" it reaches beyond the picture.
+    """
+    if preprocess.resize == "stretch":
+        return 0.0, 0.0, float(width), float(height)
+    if preprocess.resize == "crop":
+        return _centre_box(width, height, preprocess)
+    left, top, scaled_width, scaled_height = _letterbox(width, height, preprocess)
+    return (
+        -left * width / scaled_width,
+        -top * height / scaled_height,
+        (preprocess.width - left) * width / scaled_width,
+        (preprocess.height - top) * height / scaled_height,
+    )
+
+
+def _letterbox(width: int, height: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the scaled picture in the input, in the input's pixels."""
+    scale = min(preprocess.width / width, preprocess.height / height)
+    scaled_width = min(max(round(width * scale), 1), preprocess.width)
+    scaled_height = min(max(round(height * scale), 1), preprocess.height)
+    return (
+        (preprocess.width - scaled_width) // 2,
+        (preprocess.height - scaled_height) // 2,
+        scaled_width,
+        scaled_height,
+    )
 
 
 def _centre_box(width: int, height: int, preprocess: Preprocess) -> tuple[float, float, float, float]:

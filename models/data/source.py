@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from phonefit.models.data.dataset import DataSet
 from phonefit.models.errors import DataError
+from phonefit.models.targets import Target, TargetKind
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,11 +26,15 @@ class SourceConfig:
         path: folder or file; what it must be is up to the source.
         labels_path: file of labels, for sources that keep them apart.
         limit: take at most this many pictures, as many of each class as there are; None takes all.
+        kind: what each picture must come with.
+        column: name of the column that has it, for sources that are tables.
     """
 
     path: Path | None = None
     labels_path: Path | None = None
     limit: int | None = None
+    kind: TargetKind = "class"
+    column: str | None = None
 
 
 class DigestCache(Protocol):
@@ -59,7 +64,7 @@ class Load(Protocol):
     """A data source: one function of this signature. `SOURCES` lists them."""
 
     def __call__(self, config: SourceConfig, progress: OnProgress, cache: DigestCache) -> DataSet:
-        """Find and read labelled pictures.
+        """Find and read labelled pictures. `load_data` has seen to it that the source has targets of the kind.
 
         Raises:
             DataError: there is nothing to learn from, with what was found and what to do.
@@ -76,7 +81,7 @@ class Candidate:
     """
 
     name: str
-    label: int
+    label: Target
     stamp: str | None
 
 

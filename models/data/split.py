@@ -1,21 +1,22 @@
 """The three-way split, by content: an image never lands on two sides, whatever its name, and never changes sides."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from phonefit.models.data.dataset import SIDES, DataSet, Side
+from phonefit.models.data.dataset import SIDES, DataSet, Sample, Side
 from phonefit.models.errors import DataError
+from phonefit.models.targets import Target, groups_of, target_text
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """One picture under several labels: no model can get all of them right.
+    """One picture with several targets: no model can get all of them right.
 
     Attributes:
         names: the samples that show it.
-        labels: the labels that they have.
+        labels: the targets that they have, in words.
     """
 
     names: tuple[str, ...]
@@ -42,7 +43,7 @@ def split(dataset: DataSet, validation: float, test: float, seed: int) -> Mappin
         seed: another seed gives another split.
 
     Raises:
-        DataError: a class has less than three distinct pictures, or shares so many with other classes that the three
+        DataError: a class or label has less than three distinct pictures, or shares so many with others that the three
             sides cannot all have one.
     """
     intervals: dict[Side, tuple[float, float]] = {
@@ -52,15 +53,27 @@ def split(dataset: DataSet, validation: float, test: float, seed: int) -> Mappin
     }
     places = {sample.digest: position(sample.digest, seed) for sample in dataset.samples}
     sides = {digest: _side_of(place, intervals) for digest, place in places.items()}
-    classes: dict[str, set[int]] = defaultdict(set)  # picture -> its labels, one unless there is a conflict
+    classes: dict[str, set[int]] = defaultdict(set)  # picture -> its labels; of a class one, unless there is a conflict
     for sample in dataset.samples:
-        classes[sample.digest].add(sample.label)
+        classes[sample.digest].update(groups_of(dataset.kind, sample.label))
     for label in range(len(dataset.labels)):
         _fill_empty_sides(dataset.labels, label, places, sides, classes, intervals)
     return {
         side: tuple(index for index, sample in enumerate(dataset.samples) if sides[sample.digest] == side)
         for side in SIDES
     }
+
+
+def first_of_each(dataset: DataSet, indices: Sequence[int], count: int) -> tuple[int, ...]:
+    """Of these samples the first `count` of each class or label, in the order of their pictures' digests."""
+    taken: Counter[int] = Counter()
+    chosen = []
+    for index in sorted(indices, key=lambda index: dataset.samples[index].digest):
+        groups = groups_of(dataset.kind, dataset.samples[index].label)
+        if any(taken[group] < count for group in groups):
+            chosen.append(index)
+            taken.update(groups)
+    return tuple(sorted(chosen))
 
 
 def find_conflicts(dataset: DataSet) -> tuple[Conflict, ...]:
@@ -71,11 +84,15 @@ def find_conflicts(dataset: DataSet) -> tuple[Conflict, ...]:
     return tuple(
         Conflict(
             names=tuple(sample.name for sample in same),
-            labels=tuple(dataset.labels[label] for label in sorted({sample.label for sample in same})),
+            labels=tuple(target_text(dataset.kind, label, dataset.labels) for label in sorted(_targets(same))),
         )
         for same in samples.values()
-        if len({sample.label for sample in same}) > 1
+        if len(_targets(same)) > 1
     )
+
+
+def _targets(samples: Sequence[Sample]) -> set[Target]:
+    return {sample.label for sample in samples}
 
 
 def _side_of(place: float, intervals: Mapping[Side, tuple[float, float]]) -> Side:

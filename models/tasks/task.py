@@ -1,40 +1,147 @@
 """Task: what a model is for. One file per task beside this one; `TASKS` in the package lists them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from phonefit.models.decoding import Decoding
+from phonefit.models.targets import TargetKind, Targets
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Floats = NDArray[np.float32]
+Better = Literal["higher", "lower"]
+Metrics = Mapping[str, float]
+"""Name -> figure; figures of one label are NAME/LABEL. The ends of a 95 % interval are NAME_low and NAME_high."""
+
+SMALLEST_ERROR = 1e-9
+"""Growth is of this where there was no error at all."""
 
 
-class Task(Protocol):
-    """Head size, loss, metric and decoding of one kind of task. Stateless."""
+class Task(ABC):
+    """Head size, loss, metrics and decoding of one kind of task. Immutable: what it takes from data makes another one.
+
+    `docs/own-task.md` writes one from scratch.
+    """
 
     name: str
+    target: TargetKind
+    """What a data source must give for each picture."""
     quality: str
-    """Name of the metric that the search maximises, a key of what `metrics` returns; higher is better."""
+    """Name of the metric that counts, a key of what `metrics` returns."""
+    better: Better = "higher"
+    """Whether more of the quality is better, as of an accuracy, or less, as of an error."""
+    unit: str = ""
+    """Unit of the quality; empty for a share, which is shown in %."""
 
+    @property
+    def decoding(self) -> Decoding | None:
+        """How a file's outputs are read; None for logits of classes."""
+        return None
+
+    def fitted(self, labels: Sequence[str], targets: Targets) -> Self:
+        """The task with what it takes from the training side before training, such as the scale of its numbers.
+
+        Raises:
+            DataError: the targets cannot be learned.
+        """
+        return self
+
+    def calibrated(self, outputs: Floats, targets: Targets) -> Self:
+        """The task with what is chosen on the validation side after training, such as thresholds."""
+        return self
+
+    def read_by(self, decoding: Decoding) -> Self:
+        """The task with what a file's record of its decoding says."""
+        return self
+
+    @abstractmethod
     def outputs(self, labels: Sequence[str]) -> int:
         """Size of the network's output for these labels."""
-        ...
 
+    @abstractmethod
     def loss(self, outputs: "Tensor", targets: "Tensor", class_weights: "Tensor | None") -> "Tensor":
-        """Mean loss of a batch: outputs float32 [N, outputs], targets as the data source gives them."""
-        ...
+        """Mean loss of a batch: outputs float32 [N, outputs], targets as in `Targets`."""
+
+    @abstractmethod
+    def metrics(self, outputs: Floats, targets: Targets) -> Metrics:
+        """Metrics of raw outputs float32 [N, outputs]; values in 0..1 where the metric is a share."""
+
+    def interval(self, outputs: Floats, targets: Targets) -> tuple[float, float] | None:
+        """Interval of 95 % of the quality; None for an accuracy, where the number of pictures tells it."""
+        return None
+
+    @abstractmethod
+    def decode(self, outputs: Floats) -> NDArray[np.generic]:
+        """What a person is told about each row of raw outputs float32 [N, outputs]: [N] or [N, labels]."""
+
+    @abstractmethod
+    def baseline(self, train: Targets, targets: Targets) -> tuple[str, Metrics]:
+        """The best answer that needs no picture, in words, and its metrics on `targets`.
+
+        Args:
+            train: targets of the training side, which it is taken from where that knows it.
+        """
+
+    def agree(self, outputs: Floats, others: Floats) -> NDArray[np.bool_]:
+        """For each row whether a person would be told the same by both: bool [N]."""
+        same = self.decode(outputs) == self.decode(others)
+        rows: NDArray[np.bool_] = same.reshape(len(same), -1).all(axis=1)
+        return rows
+
+    def mistakes(self, outputs: Floats, targets: Targets) -> Floats:
+        """How wrong each row is, float32 [N], 0 where it is right: the order in which a person is shown pictures."""
+        apart = np.abs(self.decode(outputs).astype(np.float32) - targets)
+        rows: Floats = apart.reshape(len(apart), -1).sum(axis=1).astype(np.float32)
+        return rows
+
+    def class_weights(self, labels: Sequence[str], targets: Targets) -> Floats | None:
+        """What `loss` takes to give rare classes or labels the same say, float32 [labels]; None where it means nothing.
+
+        Args:
+            targets: of the training side.
+        """
+        return None
 
     def distillation_loss(self, student: "Tensor", teacher: "Tensor", temperature: float) -> "Tensor":
-        """Mean distance between the student's and the teacher's outputs, both float32 [N, outputs]."""
-        ...
+        """Mean distance between the student's and the teacher's outputs, both float32 [N, outputs].
 
-    def metrics(self, outputs: Floats, targets: NDArray[np.int64]) -> Mapping[str, float]:
-        """Metrics of raw outputs float32 [N, outputs]; values in 0..1 where the metric is a share."""
-        ...
+        Here half the mean squared difference, which knows no temperature.
+        """
+        return (student - teacher).square().mean() / 2
 
-    def decisions(self, outputs: Floats) -> NDArray[np.int64]:
-        """What a person would be told for each row, as numbers that can be compared for agreement."""
-        ...
+
+def metrics_with_interval(task: Task, outputs: Floats, targets: Targets) -> Metrics:
+    """The metrics, with the interval of the quality where the task has one."""
+    interval = task.interval(outputs, targets)
+    ends = {} if interval is None else {f"{task.quality}_low": interval[0], f"{task.quality}_high": interval[1]}
+    return {**task.metrics(outputs, targets), **ends}
+
+
+def drop_of(task: Task, before: float, after: float) -> float:
+    """What was lost of a quality: `before` - `after` where more is better, the error's growth as a share where less is.
+
+    An error that grows from 4.0 to 4.2 years is a drop of 0.05.
+    """
+    if task.better == "higher":
+        return before - after
+    return (after - before) / max(before, SMALLEST_ERROR)
+
+
+def merit_of(better: Better, quality: float) -> float:
+    """A quality as a number of which more is better: itself, or minus an error."""
+    return quality if better == "higher" else -quality
+
+
+def least_quality(task: Task, before: float, drop: float) -> float:
+    """The quality that is left after a drop of this size."""
+    return before - drop if task.better == "higher" else before * (1 + drop)
+
+
+def holds(task: Task, quality: float, wanted: float) -> bool:
+    """Whether a quality is at least as good as another one."""
+    return quality >= wanted if task.better == "higher" else quality <= wanted

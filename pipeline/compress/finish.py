@@ -61,6 +61,7 @@ def train_and_save(
         update={
             "architecture": architecture or checkpoint.info.architecture,
             "metrics": outcome.metrics,
+            "decoding": outcome.decoding,
             "lineage": (*checkpoint.info.lineage, lineage),
         }
     )

@@ -12,6 +12,7 @@ from torch import nn
 from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.layers import in_layers
 from phonefit.models.quantisation import Quantisation
+from phonefit.models.tasks.task import holds, least_quality
 from phonefit.pipeline.compress.fake_quantise import fake_quantised
 from phonefit.pipeline.compress.layer_graph import trace
 from phonefit.pipeline.compress.layer_sensitivity import layer_sensitivity
@@ -120,36 +121,37 @@ def _within_drop(
 ) -> tuple[list[Unit], str]:
     ranked = sorted(units, key=lambda unit: -unit.error)
     name = context.task.quality
-    wanted = validation_metrics(network.to(context.torch()), context)[name] - limit
+    wanted = least_quality(context.task, validation_metrics(network.to(context.torch()), context)[name], limit)
+    bound = "at least" if context.task.better == "higher" else "at most"
     traced = trace(network, checkpoint.info.architecture)
     samples = context.data.calibration(quantisation.calibration)
     known: dict[int, float] = {}
 
-    def holds(count: int) -> bool:
+    def is_met(count: int) -> bool:
         """Whether the limit holds with the first `count` units in float."""
         layers = (*quantisation.float_layers, *(unit.name for unit in ranked[:count]))
         asked = quantisation.model_copy(update={"float_layers": layers})
         simulated = fake_quantised(traced.cpu(), asked, samples).module.to(context.torch())
         known[count] = validation_metrics(simulated, context)[name]
-        return known[count] >= wanted
+        return holds(context.task, known[count], wanted)
 
     with context.progress.stage("layers that stay in float") as advance:
         low, high = 0, len(ranked)  # with all in float it holds
         while low < high:
             middle = 0 if not known else (low + high) // 2  # mostly int8 alone will do
             advance(1, f"{middle} of {len(ranked)} blocks")
-            low, high = (low, middle) if holds(middle) else (middle + 1, high)
+            low, high = (low, middle) if is_met(middle) else (middle + 1, high)
     chosen = ranked[:low]
     if not chosen:
         return (
             [],
-            f"no layer stays in float: {name} {known[0]:.4f} in int8, as simulated, at least {wanted:.4f} is asked",
+            f"no layer stays in float: {name} {known[0]:.4f} in int8, as simulated, {bound} {wanted:.4f} is asked",
         )
     if low == len(ranked):
         return chosen, f"every layer stays in float: int8 costs more than {limit} of {name} even in one block"
     return chosen, (
         f"{_named(chosen)} in float: {name} {known[0]:.4f} -> {known[low]:.4f}, as simulated on the validation side; "
-        f"at least {wanted:.4f} is asked"
+        f"{bound} {wanted:.4f} is asked"
     )
 
 

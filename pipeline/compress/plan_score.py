@@ -139,8 +139,8 @@ def _scored(
 
 def _apart(outputs: Tensor, exact: Tensor, context: Context) -> "dict[str, float]":
     loss = max(0.0, float(context.task.distillation_loss(outputs, exact, 1.0)))
-    first, second = (context.task.decisions(values.numpy()) for values in (outputs, exact))
-    return {"loss": loss, "changed": float((first != second).mean())}
+    changed = ~context.task.agree(outputs.numpy(), exact.numpy())
+    return {"loss": loss, "changed": float(changed.mean())}
 
 
 def _outputs(network: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:

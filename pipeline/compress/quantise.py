@@ -16,7 +16,7 @@ from phonefit.pipeline.context import Context
 from phonefit.pipeline.determinism import deterministic
 from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.recipe_steps import QuantiseConfig
-from phonefit.pipeline.train import validation_metrics
+from phonefit.pipeline.train import judged
 
 
 def quantise(
@@ -51,13 +51,18 @@ def quantise(
         float_layers=config.float_layers,
         calibration=config.calibration,
     )
-    metrics, details = checkpoint.info.metrics, config.as_json()
+    metrics, decoding, details = checkpoint.info.metrics, checkpoint.info.decoding, config.as_json()
     if config.reads_pictures:
         asked, notes = _prepared(network, checkpoint, config, asked, context, parent, resume)
-        metrics = validation_metrics(network.to(context.torch()), context)
+        metrics, decoding = judged(network.to(context.torch()), context)
         details = {**details, "notes": [*notes]}
     lineage = Lineage(parent=checkpoint.digest, stage=config.technique, config=details)
-    update = {"quantisation": asked, "metrics": metrics, "lineage": (*checkpoint.info.lineage, lineage)}
+    update = {
+        "quantisation": asked,
+        "metrics": metrics,
+        "decoding": decoding,
+        "lineage": (*checkpoint.info.lineage, lineage),
+    }
     return Checkpoint.save(destination, network, checkpoint.info.model_copy(update=update))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from phonefit.device_bench.runtimes import runtime_module
 from phonefit.models.artifact import Artifact, Lineage, Runtime
 from phonefit.models.checkpoint import Checkpoint
+from phonefit.models.decoding import ClassificationDecoding
 from phonefit.models.quantisation import precision_of
 from phonefit.models.record import file_digest
 from phonefit.models.spec import Layout
@@ -58,6 +59,7 @@ def describe(
         task=info.task,
         labels=info.labels,
         preprocess=info.preprocess,
+        decoding=info.decoding or ClassificationDecoding(),
         sections=sections_of(path, runtime),
         delegation=delegation,
         notes=notes,

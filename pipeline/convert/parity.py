@@ -25,7 +25,7 @@ def parity(reference: Floats, converted: Floats, task: Task, name: str) -> Parit
     cosine: a . b / (|a| |b|) of all outputs as one vector; 1 where both are zero. Not the worst sample's: the few
     logits of an undecided sample are near zero, and their direction is noise.
     snr_db: 10 log10(sum of reference^2 / sum of (reference - converted)^2), over all samples.
-    agreement: share of samples with the same decision.
+    agreement: share of samples that a person would be told the same about.
 
     Args:
         reference: float32 [N, K] of the PyTorch model.
@@ -55,7 +55,7 @@ def parity(reference: Floats, converted: Floats, task: Task, name: str) -> Parit
         samples=len(ours),
         cosine=min(1.0, max(-1.0, cosine)),
         snr_db=10 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise)) if noise > 0 else None,
-        agreement=float((task.decisions(reference) == task.decisions(converted)).mean()),
+        agreement=float(task.agree(reference, converted).mean()),
     )
 
 

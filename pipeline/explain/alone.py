@@ -134,6 +134,7 @@ class NoisePictures:
     """Noise, of any size: sets the ranges of a layer that is timed. It stands for no data set."""
 
     labels: tuple[str, ...] = ("any",)
+    names: Mapping[Side, tuple[str, ...]] = {}
     unreadable: tuple[Unreadable, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
 

@@ -12,6 +12,7 @@ from phonefit.pipeline.ask import ask_run_device
 from phonefit.pipeline.compress.layer_sensitivity import PICTURES
 from phonefit.pipeline.context import Context, Progress, SilentProgress
 from phonefit.pipeline.determinism import deterministic
+from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.explain.costs import Called, called_layers, costs_of
 from phonefit.pipeline.explain.effects import (
     Decomposition,
@@ -69,9 +70,14 @@ def explain(
 
     Raises:
         FileFormatError: `checkpoint` is not one.
-        RecipeError: it was made for other data than the recipe's.
+        RecipeError: it was made for other data than the recipe's, or there are several devices to ask.
         DeviceError, MeasurementError: the device cannot be reached, or cannot measure.
     """
+    if device and len(recipe.bench.devices) > 1:
+        raise RecipeError(
+            f"explain asks one device, bench.device names {', '.join(recipe.bench.devices)}; "
+            f"give one, for example bench.device={recipe.bench.devices[0]}, or --no-device"
+        )
     progress = progress or SilentProgress()
     if checkpoint is None:
         given, context = None, open_context(recipe, runs, progress)
@@ -80,7 +86,8 @@ def explain(
     if not device:
         chosen = given or finetune(recipe, context)[1]
         return analysed(chosen, recipe, context)
-    target = open_device(recipe.bench.device)
+    (name,) = recipe.bench.devices
+    target = open_device(name)
     ask = ask_run_device(recipe, target, context)  # before anything long: it may not be there
     try:
         chosen = given or finetune(recipe, context)[1]

@@ -8,7 +8,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from phonefit.pipeline.errors import PhonefitError, RecipeError
 from phonefit.pipeline.recipe import Recipe
-from phonefit.pipeline.search.records import STUDY_FILE, explain_storage_errors, load_study, storage_of
+from phonefit.pipeline.search.records import load_study
+from phonefit.pipeline.search.storage import explain_storage_errors, place_of
 
 HOST = "127.0.0.1"  # this machine only: the dashboard can also change a study, and asks for no password
 
@@ -37,10 +38,10 @@ def dashboard(recipe: Recipe, runs: Path, port: int) -> Iterator[WSGIServer]:
     except ImportError:
         text = "optuna-dashboard is not installed; install it with: pip install 'phonefit[dashboard]'"
         raise RecipeError(text) from None
-    folder = runs / recipe.name
-    with explain_storage_errors(folder):
-        load_study(recipe, folder)
-        application = wsgi(storage_of(folder / STUDY_FILE))
+    place = place_of(recipe, runs / recipe.name)
+    with explain_storage_errors(place):
+        load_study(recipe, place)
+        application = wsgi(place.storage())
     try:
         server = make_server(HOST, port, application, _Server, _SilentHandler)
     except OSError as error:

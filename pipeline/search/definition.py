@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from phonefit.models.factories import code_digest
 from phonefit.models.tasks import task
+from phonefit.models.tasks.options import OwnTaskOptions
 from phonefit.pipeline import convert, evaluate, finetune, measure, prepare
 from phonefit.pipeline.compress import plan
 from phonefit.pipeline.compress import stage as compress
@@ -41,7 +43,8 @@ def definition_of(recipe: Recipe) -> dict[str, JsonValue]:
             holder = holder[parent]
         holder.pop(key, None)
     search = recipe.search.as_json()
-    return {"search.space": search["space"], "search.objectives": search["objectives"], **rest}
+    several: dict[str, JsonValue] = {"search.devices": search["devices"]} if len(recipe.bench.devices) > 1 else {}
+    return {"search.space": search["space"], "search.objectives": search["objectives"], **several, **rest}
 
 
 def surroundings_of(recipe: Recipe, runs: Path, progress: Progress) -> dict[str, JsonValue]:
@@ -52,10 +55,13 @@ def surroundings_of(recipe: Recipe, runs: Path, progress: Progress) -> dict[str,
         ModelError: the recipe's one network cannot be built or has no weights.
         StoreError: the runs folder cannot be written.
     """
-    dataset = prepare.load_dataset(recipe.data, Store(runs), progress)
-    outputs = task(recipe.task).outputs(dataset.labels)
+    asked = task(recipe.task)
+    dataset = prepare.load_dataset(recipe.data, Store(runs), progress, asked.target)
+    outputs = asked.outputs(dataset.labels)
     models = list(_models(recipe))
     found: dict[str, JsonValue] = {"digest of the pictures": dataset.digest}
+    if isinstance(recipe.task, OwnTaskOptions):
+        found[f"digest of the code of {recipe.task.factory}"] = code_digest(recipe.task.factory)
     for model in models:
         try:
             found |= _contents(model, recipe, outputs)

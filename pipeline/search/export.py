@@ -10,8 +10,8 @@ from phonefit.pipeline.errors import BudgetError, RecipeError
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_check import validated
 from phonefit.pipeline.result import TrialResult
-from phonefit.pipeline.search.result import DIRECTIONS, SearchResult, SearchTrial
-from phonefit.pipeline.search.table import cost, figure_text, parameters_text
+from phonefit.pipeline.search.result import DIRECTIONS, TAKEN, SearchResult, SearchTrial
+from phonefit.pipeline.search.table import cost, devices_note, figure_text, parameters_text
 
 _WIDTH = 120
 
@@ -80,10 +80,10 @@ def recipe_yaml(exported: Recipe, trial: SearchTrial, result: SearchResult, runs
 
 def _comments(trial: SearchTrial, result: SearchResult, runs: Path, chosen: bool) -> Iterator[str]:
     assert trial.values is not None  # only complete trials are exported
-    finished = sum(each.state in ("complete", "failed") for each in result.trials)
+    finished = sum(each.state in TAKEN for each in result.trials)
     yield (
         f"# Trial {trial.number} of {finished} of the search {result.name} "
-        f"(sampler {result.sampler}), {runs / result.name / 'study.db'}"
+        f"(sampler {result.sampler}), {runs / result.name}"
     )
     if chosen:
         yield "# Chosen by its number" + ("." if trial.feasible else "; it misses a limit of the budget.")
@@ -95,6 +95,8 @@ def _comments(trial: SearchTrial, result: SearchResult, runs: Path, chosen: bool
     yield f"# Its best file: {trial.file}: " + ", ".join(
         f"{name} {figure_text(name, trial.values[name])}" for name in result.objectives
     )
+    if note := devices_note(result):
+        yield f"# {note}"
     if not trial.trusted:
         yield "# Its measurement was unstable: times and energy may be wrong."
     yield "# What the search found:"

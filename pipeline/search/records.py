@@ -1,65 +1,67 @@
-"""Studies on disk: opening one, and reading its trials as the rest of phonefit sees them."""
+"""Studies: opening one, and reading its trials as the rest of phonefit sees them."""
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
 from phonefit.models.record import canonical_json
-from phonefit.pipeline.errors import RecipeError, StoreError
-from phonefit.pipeline.folders import held
+from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.search.definition import definition_of, differences
-from phonefit.pipeline.search.result import DIRECTIONS, SearchTrial, State
+from phonefit.pipeline.search.result import DIRECTIONS, TAKEN, SearchTrial, State
+from phonefit.pipeline.search.savings import with_savings
 from phonefit.pipeline.search.space import decode, point_key
+from phonefit.pipeline.search.storage import Place
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
-STUDY_FILE = "study.db"
-STUDY_NAME = "search"
+LEARN_FROM_VALUES = ("gp", "nsga2", "tensor_train")
+"""Samplers that a trial without values teaches nothing."""
 ATTEMPTS = 10
 """So often a point is tried whose process died: often, because a kill mostly comes from outside; not for ever,
 because the point itself may be what fills the memory."""
 
 
-def open_study(recipe: Recipe, folder: Path, surroundings: Mapping[str, JsonValue]) -> "Study":
+def open_study(recipe: Recipe, place: Place, surroundings: Mapping[str, JsonValue]) -> "Study":
     """Create or load the study of this recipe, and check that it is about the same thing."""
     import optuna
 
-    path = folder / STUDY_FILE
-    with held(folder / "locks" / "study"):
+    with place.held():
         study = optuna.create_study(
-            storage=storage_of(path),
-            study_name=STUDY_NAME,
+            storage=place.storage(),
+            study_name=place.study_name,
             directions=[DIRECTIONS[name] for name in recipe.search.objectives],
             load_if_exists=True,
         )
         definition = {**definition_of(recipe), **surroundings}
         known = study.user_attrs.get("definition")
         if known is None:
+            if place.leftovers:
+                raise RecipeError(
+                    f"the search {recipe.name!r} was begun in {place.leftovers[0]}, not in {place.shown}: "
+                    "leave search.storage as it was, or give this search another name"
+                )
             study.set_user_attr("definition", definition)
         elif different := list(differences(known, definition)):
             shown = [
-                f"  {place}: the study has {_short(old)}, "
-                f"{'now it is' if place in surroundings else 'the recipe'} {_short(new)}"
-                for place, old, new in different
+                f"  {where}: the study has {_short(old)}, "
+                f"{'now it is' if where in surroundings else 'the recipe'} {_short(new)}"
+                for where, old, new in different
             ]
             raise RecipeError(
-                f"{path} is a study of something else, its trials cannot be compared:\n" + "\n".join(shown[:8]) + "\n"
-                f"Give this search another name (name={recipe.name}-2), or delete {path} to begin anew; "
+                f"{place.shown} is a study of something else, its trials cannot be compared:\n"
+                + "\n".join(shown[:8])
+                + f"\nGive this search another name (name={recipe.name}-2), or delete {place.shown} to begin anew; "
                 "stages in the store are reused either way"
             )
     return study
 
 
-def load_study(recipe: Recipe, folder: Path) -> "Study":
+def load_study(recipe: Recipe, place: Place) -> "Study":
     """The study of this recipe, to look at.
 
     Raises:
@@ -67,37 +69,24 @@ def load_study(recipe: Recipe, folder: Path) -> "Study":
     """
     import optuna
 
-    path = folder / STUDY_FILE
-    if not path.is_file():
+    try:
+        if place.missing():
+            raise KeyError
+        study = optuna.load_study(storage=place.storage(), study_name=place.study_name)
+    except KeyError:
         raise RecipeError(
-            f"there is no search of the name {recipe.name!r}: {path} does not exist; "
-            f"begin one with `phonefit search`, or say with --runs where it is"
-        )
-    study = optuna.load_study(storage=storage_of(path), study_name=STUDY_NAME)
+            f"there is no search of the name {recipe.name!r}: {place.shown} does not exist; "
+            f"begin one with `phonefit search`, or say with --runs or search.storage where it is"
+        ) from None
     known, given = study.user_attrs.get("definition", {}), definition_of(recipe)
     shaping = ("search.space", "search.objectives")
     if any(key in known and known[key] != given[key] for key in shaping):
-        changed = [place for key in shaping for place, *_ in differences({key: known.get(key)}, {key: given[key]})]
+        changed = [where for key in shaping for where, *_ in differences({key: known.get(key)}, {key: given[key]})]
         raise RecipeError(
-            f"{path} is a study of something else: it differs from the recipe in {', '.join(changed)}; "
+            f"{place.shown} is a study of something else: it differs from the recipe in {', '.join(changed)}; "
             "give the recipe that it was made with"
         )
     return study
-
-
-def storage_of(path: Path) -> "RDBStorage":
-    """The storage in this file."""
-    from optuna.storages import RDBStorage
-
-    # A creator, because a path in a URL loses its special characters.
-    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": partial(_connect, path)})
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Safe against a killed process at any moment, and quicker than SQLite's default, which syncs each step twice."""
-    connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=NORMAL")
-    return connection
 
 
 def _short(value: JsonValue) -> str:
@@ -107,12 +96,12 @@ def _short(value: JsonValue) -> str:
 
 def taken_trials(study: "Study", recipe: Recipe) -> list[SearchTrial]:
     """Trials that count towards the number that is wanted, those of other processes included."""
-    return [trial for trial in trials_of(study, recipe) if trial.state in ("complete", "failed", "running")]
+    return [trial for trial in trials_of(study, recipe) if trial.state in (*TAKEN, "running")]
 
 
 def known_points(study: "Study", recipe: Recipe) -> dict[str, int]:
     """Point -> number of the first trial that tries or tried it, or that was refused for it."""
-    known = [trial for trial in trials_of(study, recipe) if trial.state in ("complete", "failed", "running", "refused")]
+    known = [trial for trial in trials_of(study, recipe) if trial.state in (*TAKEN, "running", "refused")]
     return {point_key(trial.parameters): trial.number for trial in reversed(known)}
 
 
@@ -122,7 +111,7 @@ def trials_of(study: "Study", recipe: Recipe) -> list[SearchTrial]:
 
     marks = study.user_attrs
     frozen = study.get_trials(deepcopy=False)
-    return [_record(trial, marks, recipe) for trial in frozen if trial.state != TrialState.WAITING]
+    return with_savings([_record(trial, marks, recipe) for trial in frozen if trial.state != TrialState.WAITING])
 
 
 def _record(trial: "FrozenTrial", marks: Mapping[str, Any], recipe: Recipe) -> SearchTrial:
@@ -130,13 +119,18 @@ def _record(trial: "FrozenTrial", marks: Mapping[str, Any], recipe: Recipe) -> S
 
     attributes = trial.user_attrs
     state: State
-    found: dict[str, Any] = {name: attributes[name] for name in ("reason", "duplicate_of") if name in attributes}
+    passed_on = ("reason", "duplicate_of", "seconds_checking")
+    found: dict[str, Any] = {name: attributes[name] for name in passed_on if name in attributes}
     if trial.state == TrialState.RUNNING:
         state = "running"
     elif trial.state == TrialState.COMPLETE:
         state = "complete"
         found["values"] = dict(zip(recipe.search.objectives, trial.values, strict=True))
         found |= {"constraints": trial.constraints, **attributes["notes"]}
+    elif trial.state == TrialState.PRUNED:
+        state = "ended"
+        found |= {"constraints": trial.constraints, **attributes["ended"]}
+        found["learned"] = recipe.search.sampler not in LEARN_FROM_VALUES or bool(trial.intermediate_values)
     elif "untrusted" in attributes:
         state = "complete"
         figures = attributes["untrusted"]
@@ -168,19 +162,3 @@ def quiet_optuna() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(level)
-
-
-@contextmanager
-def explain_storage_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the database into one sentence."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise StoreError(
-            f"{folder / 'study.db'}: the study cannot be read or written ({cause}); check free space and permissions. "
-            "If the file is damaged, delete it: results in the store and in trials/ are kept"
-        ) from error

@@ -5,9 +5,10 @@ Optuna's categories are str, int, float, bool or None. Where an axis has another
 choices go to Optuna as canonical JSON text and come back as they were.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from pydantic import JsonValue
 
@@ -88,7 +89,7 @@ def decode(parameters: Mapping[str, Category], space: Space) -> dict[str, JsonVa
         axis = _plain(conditional)
         if path in parameters:
             encoded = parameters[path]
-            values[path] = encoded if isinstance(axis, Range) else axis[_categories(axis).index(encoded)]
+            values[path] = encoded if isinstance(axis, Range) or _is_plain(axis) else json.loads(str(encoded))
     return values
 
 
@@ -165,8 +166,16 @@ def _plain(axis: Plain | Conditional) -> Plain:
 
 
 def _categories(axis: tuple[JsonValue, ...]) -> list[Category]:
-    plain = [value for value in axis if value is None or isinstance(value, str | int | float)]
+    plain = [value for value in axis if _is_category(value)]
     return plain if len(plain) == len(axis) else [canonical_json(value) for value in axis]
+
+
+def _is_plain(axis: tuple[JsonValue, ...]) -> bool:
+    return all(_is_category(value) for value in axis)
+
+
+def _is_category(value: JsonValue) -> TypeGuard[Category]:
+    return value is None or isinstance(value, str | int | float)
 
 
 def _axis_size(axis: Plain) -> int | None:

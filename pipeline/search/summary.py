@@ -14,9 +14,12 @@ from phonefit.models.record import Frozen
 from phonefit.pipeline.errors import FileFormatError, RecipeError
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.result import TrialResult
-from phonefit.pipeline.search.outcome import best_of
-from phonefit.pipeline.search.records import explain_storage_errors, load_study, quiet_optuna, trials_of
-from phonefit.pipeline.search.result import DIRECTIONS, SearchResult, SearchTrial, pareto_front, reliable_trials
+from phonefit.pipeline.search.outcome import best_of, devices_in_words
+from phonefit.pipeline.search.records import load_study, quiet_optuna, trials_of
+from phonefit.pipeline.search.result import DIRECTIONS, TAKEN, SearchResult, SearchTrial, pareto_front, reliable_trials
+from phonefit.pipeline.search.savings import CheckSum, check_sums
+from phonefit.pipeline.search.screening import predictors_of
+from phonefit.pipeline.search.storage import explain_storage_errors, place_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -40,9 +43,9 @@ class StageSum(Frozen):
 
 
 class Reason(Frozen):
-    """Why trials did not count: they failed, were refused, missed a limit, or could not be trusted."""
+    """Why trials did not count: they failed, were refused or ended early, missed a limit, or could not be trusted."""
 
-    kind: Literal["failed", "refused", "over budget", "untrusted"]
+    kind: Literal["failed", "refused", "ended", "over budget", "untrusted"]
     text: str
     trials: tuple[int, ...]
 
@@ -64,6 +67,8 @@ class StudySummary(Frozen):
         convergence: after each finished trial, the best value that fits the budget; of the hypervolume, the share of
             the final one. Trials before the first that fits are left out.
         stages: in the order of a trial.
+        checks: what ended trials early.
+        predictors: what is known of predicted latencies, a line for each kind of file.
     """
 
     result: SearchResult
@@ -72,6 +77,8 @@ class StudySummary(Frozen):
     converged: str
     convergence: tuple[Step, ...]
     stages: tuple[StageSum, ...]
+    checks: tuple[CheckSum, ...]
+    predictors: tuple[str, ...]
     reasons: tuple[Reason, ...]
 
 
@@ -102,16 +109,19 @@ def summarise_study(recipe: Recipe, runs: Path) -> StudySummary:
         converged=result.objectives[0] if len(result.objectives) == 1 else "hypervolume",
         convergence=tuple(convergence_of(result)),
         stages=tuple(_stage_sums(files.values())),
+        checks=tuple(check_sums(result.trials)),
+        predictors=tuple(_predictors(study, result.trials)),
         reasons=(*_grouped(result.trials), *_over_budget(result.trials), *_doubts(result.trials, files)),
     )
 
 
 def _read(recipe: Recipe, runs: Path) -> tuple[SearchResult, "Study"]:
     folder = runs / recipe.name
-    with quiet_optuna(), explain_storage_errors(folder):
-        study = load_study(recipe, folder)
+    place = place_of(recipe, folder)
+    with quiet_optuna(), explain_storage_errors(place):
+        study = load_study(recipe, place)
         trials = trials_of(study, recipe)
-    if not any(trial.state in ("complete", "failed") for trial in trials):
+    if not any(trial.state in TAKEN for trial in trials):
         states = [trial.state for trial in trials]
         begun = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none was begun"
         raise RecipeError(f"the search {recipe.name!r} has no finished trial yet ({begun}); look again when it has one")
@@ -133,6 +143,7 @@ def _read(recipe: Recipe, runs: Path) -> tuple[SearchResult, "Study"]:
             objectives=recipe.search.objectives,
             trials=tuple(tested),
             pareto=front,
+            devices=devices_in_words(recipe),
         ),
         study,
     )
@@ -191,7 +202,7 @@ def convergence_of(result: SearchResult) -> Iterator[Step]:
     value = math.nan
     for trial in result.trials:
         value = measures.get(trial.number, value)
-        if trial.state in ("complete", "failed") and not math.isnan(value):
+        if trial.state in TAKEN and not math.isnan(value):
             yield Step(trial=trial.number, value=value)
 
 
@@ -233,9 +244,16 @@ def _stage_sums(files: Iterable[TrialResult]) -> Iterator[StageSum]:
         )
 
 
+def _predictors(study: "Study", trials: Sequence[SearchTrial]) -> Iterator[str]:
+    attributes = {trial.number: trial.user_attrs for trial in study.get_trials(deepcopy=False)}
+    predictors = predictors_of([(trial, attributes[trial.number]) for trial in trials])
+    for group, predictor in predictors.items():
+        yield f"{group}: {predictor.describe()}"
+
+
 def _grouped(trials: Sequence[SearchTrial]) -> Iterator[Reason]:
-    """Failed and refused trials; reasons that differ in numbers only are one."""
-    for kind in ("failed", "refused"):
+    """Failed, refused and ended trials; reasons that differ in numbers only are one."""
+    for kind in ("failed", "refused", "ended"):
         alike: dict[str, list[SearchTrial]] = {}
         for trial in trials:
             if trial.state == kind:
@@ -264,7 +282,12 @@ def _doubts(trials: Sequence[SearchTrial], files: Mapping[int, TrialResult]) -> 
     for trial in trials:
         if trial.trusted or trial.number not in files:
             continue
-        for doubt in best_of(files[trial.number]).report.untrusted:
-            alike.setdefault(_without_numbers(doubt.reason), []).append((trial.number, doubt.reason))
+        reports = best_of(files[trial.number]).reports
+        for report in reports:
+            where = f"{report.device.name}: " if len(reports) > 1 else ""
+            for doubt in report.untrusted:
+                alike.setdefault(where + _without_numbers(doubt.reason), []).append(
+                    (trial.number, where + doubt.reason)
+                )
     for group in sorted(alike.values(), key=len, reverse=True):
         yield Reason(kind="untrusted", text=group[0][1], trials=tuple(number for number, _ in group))

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from phonefit.pipeline.search.result import SearchTrial
 from phonefit.pipeline.search.summary import StudySummary
 from phonefit.pipeline.search.summary_table import numbers_text
-from phonefit.pipeline.search.table import counts_note, figure_text, parameters_text, untrusted_note
+from phonefit.pipeline.search.table import (
+    counts_note,
+    devices_note,
+    figure_text,
+    parameters_text,
+    saving_note,
+    untrusted_note,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,7 +35,8 @@ def summary_page(summary: StudySummary) -> str:
         plot.to_html(full_html=False, include_plotlyjs=not place, default_height="420px")
         for place, plot in enumerate(plots)
     ]
-    notes = [counts_note(result), untrusted_note(result), summary.importances_note]
+    notes = [counts_note(result), devices_note(result), untrusted_note(result), saving_note(result)]
+    notes.append(summary.importances_note)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(result.name)}</title>'
         f"<style>{_STYLE}</style></head><body><h1>Search {escape(result.name)}</h1>"
@@ -50,6 +58,12 @@ def summary_page(summary: StudySummary) -> str:
                 for stage in summary.stages
             ),
         )
+        + "<h2>Trials ended early</h2>"
+        + _html_table(
+            ["by", "trials", "seconds avoided, about"],
+            ([check.check, numbers_text(check.trials), f"{check.seconds_avoided:.1f}"] for check in summary.checks),
+        )
+        + "".join(f"<p>Predicted latency, {escape(line)}</p>" for line in summary.predictors)
         + "<h2>Trials that do not count, or only partly</h2>"
         + _html_table(
             ["what", "trials", "why, in the first of them"],
@@ -64,7 +78,7 @@ def _front_rows(summary: StudySummary) -> Iterator[list[str]]:
     for trial in result.trials:
         if trial.number in result.pareto and trial.values is not None:
             figures = [figure_text(name, trial.values[name]) for name in result.objectives]
-            tested = "" if trial.test_quality is None else f"{trial.test_quality:.2%}"
+            tested = "" if trial.test_quality is None else figure_text("quality", trial.test_quality)
             mark = "" if trial.trusted else " ?"
             yield [str(trial.number), f"{trial.file}{mark}", *figures, tested, parameters_text(trial)]
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from phonefit.pipeline.recipe_search import Objective
 from phonefit.pipeline.search.result import DIRECTIONS
 from phonefit.pipeline.search.summary import Reason, Step, StudySummary
-from phonefit.pipeline.search.table import counts_note, figure_text, front_table
+from phonefit.pipeline.search.table import counts_note, figure_text, front_table, saving_note
 
 _BAR = 30  # characters of the longest bar
 _ROWS = 12  # steps that are shown
@@ -21,7 +21,13 @@ _NUMBERS = 8  # trials that are named for one reason
 def summary_table(summary: StudySummary) -> RenderableType:
     """Front, importances, convergence, stages, and why trials did not count."""
     parts: list[RenderableType] = [front_table(summary.result), Text(counts_note(summary.result), "dim"), Text("")]
-    parts += [*_importances(summary), *_convergence(summary), *_stages(summary), *_reasons(summary.reasons)]
+    parts += [
+        *_importances(summary),
+        *_convergence(summary),
+        *_stages(summary),
+        *_checks(summary),
+        *_reasons(summary.reasons),
+    ]
     return Group(*parts)
 
 
@@ -91,6 +97,16 @@ def _stages(summary: StudySummary) -> Iterator[RenderableType]:
     table.add_section()
     table.add_row("all", str(computed), f"{spent:.1f} s", str(reused), f"{saved:.1f} s")
     yield table
+
+
+def _checks(summary: StudySummary) -> Iterator[RenderableType]:
+    if summary.checks:
+        table = _table("Trials ended early", "by", "trials", "avoided, about")
+        for check in summary.checks:
+            table.add_row(check.check, str(len(check.trials)), f"{check.seconds_avoided:.1f} s")
+        yield table
+    notes = [saving_note(summary.result), *(f"predicted latency, {line}" for line in summary.predictors)]
+    yield from (Text(note, "dim") for note in notes if note)
 
 
 def _reasons(reasons: Sequence[Reason]) -> Iterator[RenderableType]:

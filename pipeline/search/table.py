@@ -17,7 +17,7 @@ _ARROWS = {"maximize": "↑", "minimize": "↓"}
 
 def search_table(result: SearchResult) -> RenderableType:
     """The Pareto front, then what else happened."""
-    notes = [counts_note(result), _reuse(result), result.note, *_failures(result.trials)]
+    notes = [counts_note(result), _reuse(result), saving_note(result), result.note, *_failures(result.trials)]
     return Group(front_table(result), *(Text(note, "dim") for note in notes if note))
 
 
@@ -37,15 +37,21 @@ def front_table(result: SearchResult) -> RenderableType:
     for trial in front:
         assert trial.values is not None  # only complete trials are on the front
         figures = [figure_text(name, trial.values[name]) for name in result.objectives]
-        tested = "" if trial.test_quality is None else f"{trial.test_quality:.2%}"
+        tested = "" if trial.test_quality is None else figure_text("quality", trial.test_quality)
         file = (trial.file or "").removeprefix("compressed ")
         table.add_row(str(trial.number), f"{file}{'' if trial.trusted else ' ?'}", *figures, tested)
     notes = [f"trial {trial.number}: {parameters_text(trial)}" for trial in front]
     if not all(trial.trusted for trial in front):
         notes.append("? unstable measurement; see the reasons in trials/N.json, or measure again on an idle machine")
-    notes.append(untrusted_note(result))
+    notes += [devices_note(result), untrusted_note(result)]
     head = table if front else Text("no trial meets the whole budget" + _nearest(result.trials), "yellow")
     return Group(head, *(Text(note, "dim") for note in notes if note))
+
+
+def devices_note(result: SearchResult) -> str:
+    """What the figures are where there are several devices. Quality and bytes are the same on all."""
+    of_devices = [name for name in result.objectives if name not in ("quality", "bytes")]
+    return f"{', '.join(of_devices)}: {result.devices}" if result.devices and of_devices else ""
 
 
 def untrusted_note(result: SearchResult) -> str:
@@ -92,7 +98,7 @@ def cost(trial: SearchTrial, objective: Objective) -> float:
 def figure_text(objective: Objective, value: float) -> str:
     """A figure with its unit."""
     if objective == "quality":
-        return f"{value:.2%}"
+        return f"{value:.2%}" if value >= 0 else f"error {-value:.4g}"
     if objective == "energy_uj":
         return f"{value:.0f} uJ"
     if objective == "instructions":
@@ -111,6 +117,18 @@ def counts_note(result: SearchResult) -> str:
 def _reuse(result: SearchResult) -> str:
     stages = result.stages_reused + result.stages_computed
     return f"{result.stages_reused} of {stages} stages were in the store ({result.seconds_saved:.0f} s not spent again)"
+
+
+def saving_note(result: SearchResult) -> str:
+    """What ending trials early has saved, and what it cost."""
+    ended = sum(trial.state == "ended" for trial in result.trials)
+    spent = f"the checks took {result.seconds_checking:.0f} s" if result.seconds_checking else ""
+    if not ended:
+        return spent
+    avoided = (
+        f"{ended} trials were ended early: about {result.seconds_avoided:.0f} s avoided, estimated from the others"
+    )
+    return f"{avoided}; {spent}" if spent else avoided
 
 
 def _failures(trials: Sequence[SearchTrial]) -> list[str]:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from phonefit.models.data import SOURCES, SourceConfig, demo, load_data
+from phonefit.models.data import SOURCES, TARGETS, SourceConfig, demo, load_data
 from phonefit.models.data.picture import picture_digest
 from phonefit.models.errors import DataError, UnknownNameError
+from phonefit.models.targets import groups_of
 from phonefit.pipeline.recipe import DataConfig
-from tests.data_cases import CASES, PER_CLASS, Case
+from tests.data_cases import CASES, OTHER_TARGETS, PER_CLASS, Case
 
 
 @pytest.fixture(params=sorted(SOURCES))
@@ -102,6 +103,39 @@ def test_every_source_is_tested():
 def test_an_unknown_source_names_the_known_ones():
     with pytest.raises(UnknownNameError, match="unknown data source 'ftp'; known: csv, demo, idx, image_folder"):
         load_data("ftp", SourceConfig())
+
+
+# --- numbers and labels -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", sorted(OTHER_TARGETS))
+def test_numbers_and_labels_are_complete_and_in_order(key, tmp_path):
+    case = OTHER_TARGETS[key](tmp_path)
+    data = case.load()
+    assert (data.labels, data.kind) == (case.labels, key[1])
+    assert {type(sample.label) for sample in data.samples} == {float if key[1] == "number" else tuple}
+    assert [sample.name for sample in data.samples] == sorted(sample.name for sample in data.samples)
+    groups = {group for sample in data.samples for group in groups_of(data.kind, sample.label)}
+    assert groups == set(range(len(case.labels)))
+    assert case.load().digest == data.digest
+    less = case.load(limit=8)
+    assert len(less.samples) == 8
+    assert set(less.samples) < set(data.samples)
+
+
+def test_every_kind_of_target_is_tested():
+    assert {(source, kind) for source, kinds in TARGETS.items() for kind in kinds if kind != "class"} == {
+        *OTHER_TARGETS
+    }
+    assert sorted(TARGETS) == sorted(SOURCES)
+
+
+def test_a_source_without_such_targets_names_those_that_have_them(tmp_path):
+    config = SourceConfig(tmp_path, kind="number")
+    with pytest.raises(
+        DataError, match=r"needs a number .* source image_folder does not give; sources that do: csv, d"
+    ):
+        load_data("image_folder", config)
 
 
 # --- sources of files: unreadable pictures and copies -----------------------------------------------------------------

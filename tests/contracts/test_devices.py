@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from phonefit.device_bench.android import AndroidDevice
+from phonefit.device_bench.app_device import AppDevice
 from phonefit.device_bench.bench import bench
 from phonefit.device_bench.device import DeviceError, Job, MeasurementError
 from phonefit.device_bench.emulator.counting import CountingDevice
@@ -20,10 +21,11 @@ from phonefit.device_bench.runtimes import runtime_module
 from phonefit.models.artifact import SUFFIXES
 from phonefit.models.errors import FileFormatError
 from tests.device.adb_fixtures import attached_stand_in
+from tests.device.app_fixtures import write_apk
 from tests.device.phone_case import become_phone
 from tests.foreign_models import WIDE_BYTES, quantised_tflite, small_input, small_model, wide_model
 
-pytest_plugins = ["tests.device.adb_fixtures", "tests.device.emulator_fixtures"]
+pytest_plugins = ["tests.device.adb_fixtures", "tests.device.app_fixtures"]
 MANY = 10**9
 
 
@@ -63,6 +65,13 @@ def stand_in_phone(request):
         )
 
 
+def by_the_app(request):
+    """The app's stand-in on the emulated phone."""
+    phone, folder = request.getfixturevalue("app_phone"), request.getfixturevalue("tmp_path_factory").mktemp("app")
+    phone.adb.install(write_apk(folder / "app.apk"), ["--no-streaming"])
+    yield AppDevice(phone.adb.serial, server=phone.adb.server, state=folder)
+
+
 @dataclass(frozen=True)
 class Kind:
     """How a test gets at a device, and what the device declares that it cannot do.
@@ -75,6 +84,9 @@ class Kind:
         limits_memory: it enforces a job's memory limit; the others refuse one.
         lasts: it goes on for a duration; the others refuse one.
         has_conditions: its figures depend on its state, which it tells.
+        sends_outputs: it writes a job's output file; the others refuse one, and compare outputs themselves.
+        chooses_cores: it takes a CPU mask; the others refuse one.
+        runtimes: that its tests run: fewer where one takes long.
     """
 
     open: Callable
@@ -85,6 +97,9 @@ class Kind:
     limits_memory: bool = False
     lasts: bool = True
     has_conditions: bool = True
+    sends_outputs: bool = True
+    chooses_cores: bool = True
+    runtimes: tuple[str, ...] = tuple(SUFFIXES)
 
 
 EMULATOR = (pytest.mark.emulator,)
@@ -98,6 +113,12 @@ KINDS = [
     pytest.param(Kind(emulated_phone, **CLOCKED, limits_memory=True), id="emulator", marks=PHONE),
     pytest.param(Kind(over_adb, repeats_within=0.005), id="adb", marks=PHONE),
     pytest.param(Kind(stand_in_phone), id="adb-stand-in", marks=EMULATOR),
+    # the other runtimes are run in tests/device/test_app.py
+    pytest.param(
+        Kind(by_the_app, repeats_within=0.005, sends_outputs=False, chooses_cores=False, runtimes=("onnx",)),
+        id="app-stand-in",
+        marks=PHONE,
+    ),
 ]
 
 
@@ -117,7 +138,9 @@ def device(kind, request):
 
 
 @pytest.fixture(params=sorted(SUFFIXES))
-def runtime(request):
+def runtime(request, kind):
+    if request.param not in kind.runtimes:
+        pytest.skip(f"{request.param}: see `runtimes`")
     return request.param
 
 
@@ -150,20 +173,34 @@ def test_a_constant_of_32_mebibytes_shows_in_the_peak(device, runtime, tmp_path)
     assert WIDE_BYTES * 0.9 < peaks[1] - peaks[0] < WIDE_BYTES * 3.5
 
 
-def test_floats_are_those_of_this_machine(device, runtime, tmp_path):
+def refuses_outputs(device, model, runtime, folder):
+    """What devices promise that compare outputs themselves."""
+    given = job(model, runtime, input_file=folder / "in.npy")
+    assert device.run(given).wrong_outputs == ""
+    with pytest.raises(DeviceError, match="leave the output file out"):
+        device.run(given.model_copy(update={"output_file": folder / "out.npz"}))
+
+
+def test_floats_are_those_of_this_machine(device, kind, runtime, tmp_path):
     model, values = small_model(tmp_path, runtime), small_input(seed=5)
     np.save(tmp_path / "in.npy", values)
+    if not kind.sends_outputs:
+        refuses_outputs(device, model, runtime, tmp_path)
+        return
     device.run(job(model, runtime, input_file=tmp_path / "in.npy", output_file=tmp_path / "out.npz"))
     (expected,) = runtime_module(runtime).load(model, threads=1).run([values])
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["output_0"], expected, rtol=0, atol=1e-5)
 
 
-def test_whole_numbers_are_exactly_those_of_this_machine(device, tmp_path):
+def test_whole_numbers_are_exactly_those_of_this_machine(device, kind, tmp_path):
     model = quantised_tflite(tmp_path)
     session = runtime_module("tflite").load(model, threads=1)
     stored = np.random.default_rng(1).integers(-128, 127, session.inputs[0].shape, np.int8)
     np.save(tmp_path / "in.npy", stored)
+    if not kind.sends_outputs:
+        refuses_outputs(device, model, "tflite", tmp_path)
+        return
     device.run(job(model, "tflite", input_file=tmp_path / "in.npy", output_file=tmp_path / "out.npz"))
     np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["output_0"], session.run([stored])[0])
 
@@ -238,7 +275,8 @@ def test_a_core_can_be_chosen_and_one_that_it_lacks_is_refused(device, kind, tmp
     model = small_model(tmp_path, "tflite")
     # those that run on this machine have the cores that this process may use
     first = min(os.sched_getaffinity(0)) if kind.repeats_within is None else 0
-    assert device.run(job(model, "tflite", cpu_mask=1 << first)).sample_nanoseconds
+    if kind.chooses_cores:
+        assert device.run(job(model, "tflite", cpu_mask=1 << first)).sample_nanoseconds
     with pytest.raises(DeviceError, match=r"(?i)core|mask"):
         device.run(job(model, "tflite", cpu_mask=1 << 60))
 

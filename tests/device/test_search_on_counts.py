@@ -7,7 +7,9 @@ import json
 
 import pytest
 
+from phonefit.device_bench.report import Report
 from phonefit.pipeline.result import TrialResult
+from phonefit.pipeline.search.screening_architecture import EXACT_SLACK
 from tests.integration.test_main_path import phonefit, write_recipe
 
 pytestmark = pytest.mark.emulator
@@ -66,3 +68,23 @@ def test_the_table_of_a_search_shows_the_instructions(tmp_path):
     done = phonefit("search", str(recipe), *changes, "--runs", str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr
     assert "instructions ↓" in done.stdout and " M " in done.stdout
+
+
+def test_what_counts_too_many_instructions_is_not_trained(tmp_path):
+    """The counts with random weights, against which the budget is held, are those of the trained file."""
+    search = {
+        "trials": 2,
+        "objectives": ["quality"],
+        "space": {"model.arguments": [{"channels": 16}, {"channels": 48}]},
+    }
+    changes = {**SEARCH, "search": search, "convert": {"runtimes": ["onnx"]}, "budget": {"instructions": 1_500_000}}
+    recipe = write_recipe(tmp_path, **changes)
+    done = phonefit("search", str(recipe), "--json", "--runs", str(tmp_path / "runs"))
+    assert done.returncode == 0, done.stderr
+    trials = {trial["parameters"]["model.arguments"]["channels"]: trial for trial in json.loads(done.stdout)["trials"]}
+    assert (trials[48]["state"], trials[48]["ended_by"]) == ("ended", "architecture")
+    assert "instructions" in trials[48]["reason"] and trials[16]["state"] == "complete"
+    reports = [Report.load(path) for path in (tmp_path / "runs/store/measure").glob("*/report.json")]
+    random, trained, large = sorted(report.figures["instructions"].samples[0] for report in reports)
+    assert large > 1_500_000 > trained
+    assert random == pytest.approx(trained, rel=EXACT_SLACK / 4)

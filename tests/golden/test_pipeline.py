@@ -18,6 +18,7 @@ from phonefit.pipeline.store import StageInfo
 GOLDEN = Path(__file__).parent
 RECORDS = {
     "trial_1": TrialResult,
+    "trial_1_devices": TrialResult,
     "search_1": SearchResult,
     "stage_1": StageInfo,
     "pictures_1": PicturesRecord,
@@ -49,6 +50,16 @@ def test_trial_1_still_says_what_it_said() -> None:
     assert trial.best == 1
     assert trial.files[1].report.median_milliseconds() > 0
     assert Recipe.model_validate(trial.recipe).name == "tiny"  # `phonefit search` and others read it back
+
+
+def test_trial_1_on_several_devices_still_says_what_it_said() -> None:
+    trial = TrialResult.load(GOLDEN / "trial_1_devices.json")
+    (file,) = trial.files
+    assert [report.device.name for report in file.reports] == ["cortex-a76, counted", "cortex-a55, counted"]
+    assert [missed.device for missed in file.violations] == ["emulator:counts:core=cortex-a55"]
+    assert trial.best is None
+    recipe = Recipe.model_validate(trial.recipe)
+    assert len(recipe.bench.devices) == 2
 
 
 def test_search_1_still_says_what_it_said() -> None:

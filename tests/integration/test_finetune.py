@@ -210,3 +210,46 @@ def test_files_do_not_say_where_the_weights_lay(tmp_path):
         text = described.read_text()
         assert "parameters from w.safetensors" in text
         assert str(tmp_path) not in text
+
+
+def test_a_checkpoint_keeps_the_labels_that_are_still_there_in_any_order(tmp_path):
+    _, old = finetune(recipe(), tiny_context(tmp_path))
+    context = tiny_context(tmp_path)
+    context.data.labels = ("blue", "mauve", "red")
+    started = recipe(weights=str(old.directory)).model_copy(update={"finetune": TUNE.model_copy(update={"epochs": 0})})
+    _, extended = finetune(started, context)
+    rows, known = (one.load()[-1].weight for one in (extended, old))
+    assert torch.equal(rows[0], known[LABELS.index("blue")])
+    assert torch.equal(rows[2], known[LABELS.index("red")])
+    assert not any(torch.equal(rows[1], row) for row in known)
+    assert torch.equal(extended.load()[0].weight, old.load()[0].weight)
+    assert "knew 2 of the 3 labels" in extended.info.lineage[0].config["notes"][0]
+
+
+def test_new_labels_replace_the_head_of_a_checkpoint_also_where_there_are_more(tmp_path):
+    _, old = finetune(recipe(), tiny_context(tmp_path))
+    context = tiny_context(tmp_path)
+    context.data.labels = ("one", "two", "three", "four")
+    started = recipe(weights=str(old.directory)).model_copy(update={"finetune": TUNE.model_copy(update={"epochs": 0})})
+    _, replaced = finetune(started, context)
+    assert replaced.load()[-1].weight.shape[0] == 4
+    assert "knew none of the labels" in replaced.info.lineage[0].config["notes"][0]
+
+
+def test_cached_features_train_the_head_and_count_for_the_key(tmp_path):
+    cached = recipe().model_copy(update={"finetune": TUNE.model_copy(update={"cached_features": True})})
+    result, checkpoint = finetune(cached, tiny_context(tmp_path))
+    assert result.key != finetune(recipe(), tiny_context(tmp_path))[0].key
+    assert checkpoint.info.metrics["accuracy"] > 0.9
+
+
+def test_later_settings_at_their_defaults_leave_the_key_as_it_was(tmp_path):
+    settings = finetune(recipe(), tiny_context(tmp_path))[1].info.lineage[0].config["finetune"]
+    assert not {"layer_decay", "cached_features"} & set(settings)
+
+
+def test_a_checkpoint_with_the_same_labels_is_taken_as_it_is(tmp_path):
+    _, old = finetune(recipe(), tiny_context(tmp_path))
+    started = recipe(weights=str(old.directory)).model_copy(update={"finetune": TUNE.model_copy(update={"epochs": 0})})
+    _, again = finetune(started, tiny_context(tmp_path))
+    assert all(torch.equal(tensor, old.load().state_dict()[name]) for name, tensor in again.load().state_dict().items())

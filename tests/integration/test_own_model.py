@@ -1,14 +1,16 @@
-"""A person's own model, in a repo of their own that has folders named like phonefit's."""
+"""A person's own model and task, in a repo of their own that has folders named like phonefit's."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
+from phonefit.pipeline.result import TrialResult
 from tests.tiny import write_folder
 
 ROOT = Path(__file__).parents[2]
@@ -82,22 +84,45 @@ def test_a_factory_in_a_repo_with_its_own_models_and_pipeline(tmp_path: Path) ->
     assert Path(result["pipeline"]) == repo / "pipeline" / "__init__.py"
 
 
-def test_the_network_of_the_documentation_runs_through(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
-    python, recipe = re.findall(r"```(?:python|yaml)\n(.*?)```", page, flags=re.DOTALL)
-    (tmp_path / "my_package").mkdir()
-    (tmp_path / "my_package" / "my_module.py").write_text(python)
-    write_folder(tmp_path / "pictures", per_class=20)
+def run_documented(folder: Path, page: str, module: str, change: Callable[[dict], None]) -> Path:
+    """Run the Python and the recipe of a page of docs/ as a person would; returns the run's folder."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    python, recipe = re.findall(r"```(?:python|yaml)\n(.*?)```", text, flags=re.DOTALL)
+    (folder / "my_package").mkdir()
+    (folder / "my_package" / module).write_text(python)
+    write_folder(folder / "pictures", per_class=20)
     content = yaml.safe_load(recipe)
-    del content["model"]["weights"]  # a person's own file
     content |= {"name": "documented", "finetune": {"epochs": 1}, "convert": {"runtimes": ["onnx"]}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    change(content)
+    (folder / "mine.yaml").write_text(yaml.safe_dump(content))
     done = subprocess.run(
         [sys.executable, "-m", "phonefit.pipeline.cli", "run", "mine.yaml", "bench.repeats=5"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs/documented/files/original-fp32.onnx").is_file()
+    return folder / "runs" / "documented"
+
+
+def test_the_network_of_the_documentation_runs_through(tmp_path: Path) -> None:
+    def without_weights(content: dict) -> None:
+        del content["model"]["weights"]  # a person's own file
+
+    folder = run_documented(tmp_path, "own-model.md", "my_module.py", without_weights)
+    assert (folder / "files/original-fp32.onnx").is_file()
+
+
+def test_the_task_of_the_documentation_runs_through_and_its_code_counts(tmp_path: Path) -> None:
+    def leniently(content: dict) -> None:
+        content["convert"]["parity"] = {"cosine": 0.5, "snr_db": 0, "agreement": 0}  # of a network of one epoch
+
+    folder = run_documented(tmp_path, "own-task.md", "grades.py", leniently)
+    trial = TrialResult.load(folder / "trial.json")
+    assert (trial.quality_name, trial.quality_better, trial.quality_unit) == ("grades_off", "lower", "grades")
+    assert trial.baseline is not None and trial.baseline[0] == "always the middle grade"
+    (stage,) = (tmp_path / "runs/store/finetune").iterdir()
+    key = json.loads((stage / "stage.json").read_text())["config"]["task"]
+    assert key["arguments"] == {"softness": 0.7}
+    assert len(key["code"]) == 64

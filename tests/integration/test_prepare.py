@@ -17,6 +17,7 @@ from phonefit.pipeline.errors import DataError, RecipeError, StoreError
 from phonefit.pipeline.prepare import prepare, resolve_preprocess
 from phonefit.pipeline.recipe import DataConfig, InputConfig
 from phonefit.pipeline.store import Store
+from tests.data_cases import csv_labels_case, csv_numbers_case
 from tests.tiny import PREPROCESS, SIZE, write_folder
 
 PER_CLASS = 12
@@ -255,6 +256,32 @@ def test_all_that_is_given_counts():
     assert resolve_preprocess(BASE, InputConfig(**asked)) == Preprocess(**asked)
 
 
+def test_a_letterbox_has_its_padding():
+    asked = resolve_preprocess(BASE, InputConfig(resize="letterbox", padding=7))
+    assert (asked.resize, asked.padding) == ("letterbox", 7)
+    assert resolve_preprocess(BASE, InputConfig(resize="letterbox")).padding == 114
+
+
 def test_an_impossible_std_is_a_recipe_error():
     with pytest.raises(RecipeError, match=r"data.input: .*std must be positive"):
         resolve_preprocess(BASE, InputConfig(std=(0, 1, 1)))
+
+
+def test_shots_leave_so_many_training_pictures_of_each_class_and_the_other_sides_alone(folder, store):
+    whole, few = prepared(folder, store), prepared(folder, store, shots=2)
+    assert Counter(few.targets("train").tolist()) == {0: 2, 1: 2, 2: 2}
+    assert set(few.names["train"]) < set(whole.names["train"])
+    assert (few.names["test"], few.names["validation"]) == (whole.names["test"], whole.names["validation"])
+    assert set(few.names["train"]) < set(prepared(folder, store, shots=3).names["train"])
+    assert few.digest != whole.digest
+
+
+def test_numbers_and_labels_become_arrays(tmp_path, store):
+    for kind, case in (("number", csv_numbers_case), ("labels", csv_labels_case)):
+        (tmp_path / kind).mkdir()
+        table = case(tmp_path / kind).config.path
+        pictures = prepare(DataConfig(source="csv", path=table), PREPROCESS, store, SilentProgress(), kind)
+        targets = pictures.targets("train")
+        assert targets.dtype == np.float32
+        assert targets.shape == ((len(targets),) if kind == "number" else (len(targets), 2))
+        assert len(pictures.calibration(CalibrationSet(samples=5))) == 5

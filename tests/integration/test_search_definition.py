@@ -24,7 +24,7 @@ VERSION = measure.CODE_VERSION
 @pytest.fixture
 def own_study(tmp_path, monkeypatch):
     """A search with trials of its own over pictures, weights and a factory on disk, up to where its trials begin."""
-    monkeypatch.setattr(study, "_default_evaluate", lambda runs, progress: objective)
+    monkeypatch.setattr(study, "evaluation", lambda own, runs, progress: lambda recipe, checks: objective(recipe))
     monkeypatch.setattr(front, "with_front_tested", lambda result, recipe, runs, progress: result)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "searched_net.py").write_text("from tests.tiny import build\n")

@@ -23,7 +23,7 @@ from phonefit.pipeline.errors import ParityError, RecipeError, StoreError
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_file import apply_overrides
 from phonefit.pipeline.result import FileResult, Parity, StageUse, TrialResult
-from phonefit.pipeline.search import study
+from phonefit.pipeline.search import claims
 from phonefit.pipeline.search.result import SearchResult
 from phonefit.pipeline.search.study import SearchStoppedError, search
 from phonefit.pipeline.search.table import search_table
@@ -211,7 +211,7 @@ def test_a_point_that_keeps_killing_its_process_is_given_up(tmp_path, monkeypatc
     with start_blocking(tmp_path, 0) as process:
         assert process.stdout.readline() == "blocked\n"
         process.send_signal(signal.SIGKILL)
-    monkeypatch.setattr(study, "ATTEMPTS", 1)
+    monkeypatch.setattr(claims, "ATTEMPTS", 1)
     result = search(make_recipe(), trials=3, runs=tmp_path, evaluate=objective)
     assert [trial.state for trial in result.trials] == ["failed", "complete", "complete"]
     assert "out of memory" in result.trials[0].reason

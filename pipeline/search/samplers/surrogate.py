@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -31,6 +32,9 @@ _INTERACTION, _SMOOTHNESS, _PRODUCT, _GAUSS, _RATIO, _NOISE = range(6)
 _JITTER = 1e-6
 _UNUSABLE = 1e10
 _ROOT5 = 5**0.5
+_STEPS_OF_CHAIN = 6
+_BLOCK = 256
+_SMALLEST_ANGLE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -59,25 +63,50 @@ def unordered_start(axes: int) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Observations by axis: distinct coordinates, their distances, and which one each observation has."""
+class _Pairs:
+    """Pairs of observations, the lower triangle of their matrix: few distances are distinct on a grid.
+
+    Attributes:
+        cells: where each pair is in the flattened matrix.
+        times: how often it is in the whole matrix: 1 on the diagonal, else 2.
+        gaps: for each axis the distinct distances.
+        places: for each axis which of them each pair has.
+    """
 
     kinds: tuple[AxisKind, ...]
+    count: int
+    cells: Indices
+    times: Floats
     gaps: tuple[Floats, ...]
     places: tuple[Indices, ...]
 
     @classmethod
-    def of(cls, points: Floats, kinds: tuple[AxisKind, ...]) -> "_Rows":
-        gaps, places = [], []
+    def of(cls, points: Floats, kinds: tuple[AxisKind, ...]) -> "_Pairs":
+        rows, columns = np.tril_indices(len(points))
+        gaps: list[Floats] = []
+        places: list[Indices] = []
         for column, kind in zip(points.T, kinds, strict=True):
             levels, inverse = np.unique(column, return_inverse=True)
-            gaps.append(_gaps(levels, levels, kind))
-            places.append(inverse)
-        return cls(kinds, tuple(gaps), tuple(places))
+            if len(levels) ** 2 > len(rows):  # a continuous axis: hardly two distances are alike
+                gaps.append(_gaps(column[rows], column[columns], kind))
+                places.append(np.arange(len(rows)))
+                continue
+            between = _gaps(levels[:, None], levels[None], kind).round(12)
+            distinct, place = np.unique(between, return_inverse=True)
+            gaps.append(distinct)
+            places.append(place.reshape(between.shape)[inverse[rows], inverse[columns]])
+        cells, times = rows * len(points) + columns, np.where(rows == columns, 1.0, 2.0)
+        return cls(kinds, len(points), cells, times, tuple(gaps), tuple(places))
 
-    def expanded(self, axis: int, table: Floats) -> Floats:
-        """A table over distinct coordinates as a matrix over observations."""
-        return table[self.places[axis]][:, self.places[axis]]
+    def matrix(self, values: Floats) -> Floats:
+        """Values of the pairs as a matrix; above the diagonal it is 0."""
+        square = np.zeros(self.count**2)
+        square[self.cells] = values
+        return square.reshape(self.count, self.count)
+
+    def summed(self, axis: int, values: Floats) -> Floats:
+        """Values of the pairs, added up by their distance along an axis."""
+        return np.bincount(self.places[axis], values, len(self.gaps[axis])).astype(np.float64)
 
 
 def fit(points: Floats, values: Floats, kinds: tuple[AxisKind, ...], starts: Sequence[Floats], steps: int) -> Floats:
@@ -88,13 +117,13 @@ def fit(points: Floats, values: Floats, kinds: tuple[AxisKind, ...], starts: Seq
         values: standardised, float64 [n].
         steps: of L-BFGS, from each start.
     """
-    rows = _Rows.of(points, kinds)
+    pairs = _Pairs.of(points, kinds)
     bounds = [*[_LENGTH_BOUNDS] * len(kinds), *_BOUNDS]
     found = [
         minimize(
             _negative_log_posterior,
             start,
-            args=(rows, values),
+            args=(pairs, values),
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
@@ -106,52 +135,47 @@ def fit(points: Floats, values: Floats, kinds: tuple[AxisKind, ...], starts: Seq
     return best
 
 
-def _negative_log_posterior(theta: Floats, rows: _Rows, values: Floats) -> tuple[float, Floats]:
-    axes, count = len(rows.kinds), len(values)
+def _negative_log_posterior(theta: Floats, pairs: _Pairs, values: Floats) -> tuple[float, Floats]:
+    axes = len(pairs.kinds)
     interaction, smoothness, product_scale, gauss_scale, ratio, noise = _natural(theta[axes:])
-    factors, similar, slopes, equal = [], [], [], []
-    exponent = np.zeros((count, count))
-    squares = []
-    for axis, kind in enumerate(rows.kinds):
-        length = np.exp(theta[axis])
-        table, slope = _correlation(rows.gaps[axis], length, kind)
-        same = (rows.gaps[axis] == 0).astype(np.float64)
-        mixed = smoothness * table + (1 - smoothness) * same if _has_delta(kind) else table
-        equal.append(rows.expanded(axis, table - same) if _has_delta(kind) else None)
-        slopes.append(rows.expanded(axis, slope * (smoothness if _has_delta(kind) else 1.0)))
-        similar.append(rows.expanded(axis, mixed))
-        factors.append(1 - interaction + interaction * similar[-1])
-        squares.append(rows.expanded(axis, (rows.gaps[axis] / (ratio * length)) ** 2))
-        exponent += squares[-1]
-    product = product_scale * np.prod(factors, axis=0)
+    similar, slopes, unlike, squares, factors = [], [], [], [], []
+    product, exponent = np.full(len(pairs.cells), product_scale), np.zeros(len(pairs.cells))
+    for axis, kind in enumerate(pairs.kinds):
+        gaps, length = pairs.gaps[axis], np.exp(theta[axis])
+        table, slope = _correlation(gaps, length, kind)
+        weight = smoothness if _has_delta(kind) else 1.0
+        unlike.append(table - (gaps == 0) if _has_delta(kind) else np.zeros_like(gaps))
+        slopes.append(weight * slope)
+        similar.append(table - (1 - weight) * unlike[-1])
+        squares.append((gaps / (ratio * length)) ** 2)
+        factors.append((1 - interaction + interaction * similar[-1])[pairs.places[axis]])
+        product *= factors[-1]
+        exponent += squares[-1][pairs.places[axis]]
     gauss = gauss_scale * np.exp(-0.5 * exponent)
-    kernel = product + gauss
-    kernel[np.diag_indices(count)] += noise
+    kernel = pairs.matrix(product + gauss)
+    kernel[np.diag_indices(pairs.count)] += noise
     try:
         lower = cholesky(kernel, lower=True, check_finite=False)
     except LinAlgError:
         return _UNUSABLE, np.zeros_like(theta)
-    inverse = cho_solve((lower, True), np.eye(count), check_finite=False)
-    weights = inverse @ values
-    half = 0.5 * (inverse - np.outer(weights, weights))
+    inverse, _ = dpotri(lower, lower=1)
+    weights = cho_solve((lower, True), values, check_finite=False)
+    half = 0.5 * pairs.times * (inverse - np.outer(weights, weights)).ravel()[pairs.cells]
     of_product, of_gauss = half * product, half * gauss
     gradient = np.empty_like(theta)
-    by_interaction = by_smoothness = 0.0
+    by_interaction, by_smoothness = 0.0, 0.0
     for axis in range(axes):
-        share = of_product / factors[axis]
-        gauss_part = float(np.vdot(of_gauss, squares[axis]))
-        gradient[axis] = interaction * np.vdot(share, slopes[axis]) + gauss_part
-        by_interaction += float(np.vdot(share, similar[axis]) - share.sum())
-        difference = equal[axis]
-        if difference is not None:
-            by_smoothness += interaction * float(np.vdot(share, difference))
+        share = pairs.summed(axis, of_product / factors[axis])
+        gradient[axis] = interaction * share @ slopes[axis] + pairs.summed(axis, of_gauss) @ squares[axis]
+        by_interaction += float(share @ (similar[axis] - 1))
+        by_smoothness += interaction * float(share @ unlike[axis])
     others = gradient[axes:]
     others[_INTERACTION] = by_interaction * interaction * (1 - interaction)
     others[_SMOOTHNESS] = by_smoothness * smoothness * (1 - smoothness)
     others[_PRODUCT] = of_product.sum()
     others[_GAUSS] = of_gauss.sum()
-    others[_RATIO] = np.vdot(of_gauss, exponent)
-    others[_NOISE] = np.trace(half) * (noise - _JITTER)
+    others[_RATIO] = of_gauss @ exponent
+    others[_NOISE] = 0.5 * (np.trace(inverse) - weights @ weights) * (noise - _JITTER)
     means, deviations = _prior(axes)
     surprise = (theta - means) / deviations
     objective = 0.5 * values @ weights + np.log(np.diag(lower)).sum() + 0.5 * surprise @ surprise
@@ -174,10 +198,8 @@ class Surrogate:
         interaction, smoothness, product_scale, gauss_scale, ratio, _ = _natural(self.theta[axes:])
         product, gauss = [], []
         for axis, (levels, kind) in enumerate(zip(grid, self.kinds, strict=True)):
-            gaps, length = _gaps(levels, self.points[:, axis], kind), np.exp(self.theta[axis])
-            table, _ = _correlation(gaps, length, kind)
-            mixed = smoothness * table + (1 - smoothness) * (gaps == 0) if _has_delta(kind) else table
-            product.append(1 - interaction + interaction * mixed)
+            gaps, length = _gaps(levels[:, None], self.points[None, :, axis], kind), np.exp(self.theta[axis])
+            product.append(1 - interaction + interaction * _similarity(gaps, length, smoothness, kind))
             gauss.append(np.exp(-0.5 * (gaps / (ratio * length)) ** 2))
         return GridSurrogate(self, tuple(product), tuple(gauss), float(product_scale), float(gauss_scale))
 
@@ -199,6 +221,13 @@ class GridSurrogate:
 
     def predict(self, indices: Indices) -> tuple[Floats, Floats]:
         """Mean and variance, without noise, at grid points: indices [n, axes] -> float64 [n] each."""
+        means, variances = np.empty(len(indices)), np.empty(len(indices))
+        for start in range(0, len(indices), _BLOCK):  # so many at once stay in the processor's cache
+            block = slice(start, start + _BLOCK)
+            means[block], variances[block] = self._predict(indices[block])
+        return means, variances
+
+    def _predict(self, indices: Indices) -> tuple[Floats, Floats]:
         count = len(self.process.points)
         product = np.full((len(indices), count), self.product_scale)
         gauss = np.full((len(indices), count), self.gauss_scale)
@@ -217,21 +246,69 @@ def condition(points: Floats, values: Floats, kinds: tuple[AxisKind, ...], theta
     Raises:
         LinAlgError: the kernel's matrix is singular.
     """
-    rows = _Rows.of(points, kinds)
-    axes = len(kinds)
+    lower, weights = _solved(_Pairs.of(points, kinds), values, theta)
+    return Surrogate(theta, points, kinds, lower, weights)
+
+
+def draws(
+    points: Floats,
+    values: Floats,
+    kinds: tuple[AxisKind, ...],
+    theta: Floats,
+    count: int,
+    random: np.random.Generator,
+) -> list[Floats]:
+    """Parameters of the kernel from their posterior, by elliptical slice sampling (Murray et al., AISTATS 2010).
+
+    Args:
+        theta: where the chain starts: the most probable parameters.
+        count: number of draws; each is a few steps of the chain after the one before.
+    """
+    pairs = _Pairs.of(points, kinds)
+    means, deviations = _prior(len(kinds))
+    low, high = np.array([*[_LENGTH_BOUNDS] * len(kinds), *_BOUNDS]).T
+
+    def log_likelihood(theta: Floats) -> float:
+        if (theta < low).any() or (theta > high).any():
+            return -np.inf
+        try:
+            lower, weights = _solved(pairs, values, theta)
+        except LinAlgError:
+            return -np.inf
+        return float(-0.5 * values @ weights - np.log(np.diag(lower)).sum())
+
+    found, height = [], log_likelihood(theta)
+    for step in range(1, count * _STEPS_OF_CHAIN + 1):
+        direction = deviations * random.normal(size=len(theta))
+        mark = height + np.log(random.random())
+        angle = random.uniform(0, 2 * np.pi)
+        left, right = angle - 2 * np.pi, angle
+        while right - left > _SMALLEST_ANGLE:
+            moved = means + (theta - means) * np.cos(angle) + direction * np.sin(angle)
+            reached = log_likelihood(moved)
+            if reached > mark:
+                theta, height = moved, reached
+                break
+            left, right = (angle, right) if angle < 0 else (left, angle)
+            angle = random.uniform(left, right)
+        if step % _STEPS_OF_CHAIN == 0:
+            found.append(theta)
+    return found
+
+
+def _solved(pairs: _Pairs, values: Floats, theta: Floats) -> tuple[Floats, Floats]:
+    """The Cholesky factor of the kernel's matrix, and that matrix' inverse times the values."""
+    axes = len(pairs.kinds)
     interaction, smoothness, product_scale, gauss_scale, ratio, noise = _natural(theta[axes:])
-    product = np.full((len(points), len(points)), product_scale)
-    exponent = np.zeros_like(product)
-    for axis, kind in enumerate(kinds):
-        gaps, length = rows.gaps[axis], np.exp(theta[axis])
-        table, _ = _correlation(gaps, length, kind)
-        mixed = smoothness * table + (1 - smoothness) * (gaps == 0) if _has_delta(kind) else table
-        product *= rows.expanded(axis, 1 - interaction + interaction * mixed)
-        exponent += rows.expanded(axis, (gaps / (ratio * length)) ** 2)
-    kernel = product + gauss_scale * np.exp(-0.5 * exponent)
-    kernel[np.diag_indices(len(points))] += noise
+    product, exponent = np.full(len(pairs.cells), product_scale), np.zeros(len(pairs.cells))
+    for axis, kind in enumerate(pairs.kinds):
+        gaps, length = pairs.gaps[axis], np.exp(theta[axis])
+        product *= (1 - interaction + interaction * _similarity(gaps, length, smoothness, kind))[pairs.places[axis]]
+        exponent += ((gaps / (ratio * length)) ** 2)[pairs.places[axis]]
+    kernel = pairs.matrix(product + gauss_scale * np.exp(-0.5 * exponent))
+    kernel[np.diag_indices(pairs.count)] += noise
     lower = cholesky(kernel, lower=True, check_finite=False)
-    return Surrogate(theta, points, kinds, lower, cho_solve((lower, True), values, check_finite=False))
+    return lower, cho_solve((lower, True), values, check_finite=False)
 
 
 def _natural(others: Floats) -> tuple[float, float, float, float, float, float]:
@@ -251,8 +328,14 @@ def _has_delta(kind: AxisKind) -> bool:
 
 
 def _gaps(levels: Floats, others: Floats, kind: AxisKind) -> Floats:
-    gaps: Floats = np.abs(np.subtract.outer(levels, others))
+    gaps: Floats = np.abs(levels - others)
     return (gaps > 0).astype(np.float64) if kind.nominal else gaps
+
+
+def _similarity(gaps: Floats, length: float, smoothness: float, kind: AxisKind) -> Floats:
+    """The correlation along one axis, and where levels may have no order its mixture with that of unordered ones."""
+    table, _ = _correlation(gaps, length, kind)
+    return smoothness * table + (1 - smoothness) * (gaps == 0) if _has_delta(kind) else table
 
 
 def _correlation(gaps: Floats, length: float, kind: AxisKind) -> tuple[Floats, Floats]:

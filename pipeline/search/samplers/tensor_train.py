@@ -12,7 +12,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.linalg import LinAlgError
-from scipy.special import erfcx, log_ndtr, ndtr
+from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
 from scipy.stats import yeojohnson, yeojohnson_normmax
 from scipy.stats.qmc import Sobol
 
@@ -21,6 +21,7 @@ from phonefit.pipeline.search.samplers.base import WholeSpaceSampler
 from phonefit.pipeline.search.samplers.surrogate import (
     Surrogate,
     condition,
+    draws,
     fit,
     kinds_of,
     prior_mean,
@@ -44,7 +45,16 @@ _SAME = 1e-3
 """Points that differ by less, as a sum over the axes' unit intervals, teach nothing new."""
 _REFIT_EVERY_TRIAL = 30
 _REFIT_EVERY = 4
+_REFIT_SHARE = 20
+"""Of n trials the parameters of the kernel are fitted anew after n / 20 more, but at least 4."""
 _FRESH_START_EVERY = 4
+_LARGEST_FIT = 100
+"""Of more trials so many, of evenly spaced rank, are what the parameters of the kernel are fitted to."""
+_WIDE_SEARCH = 100
+"""Up to so many trials the acquisition is also searched from random points."""
+_DRAWS = 3
+_SETTLED = 60
+"""Up to so many trials several parameters of the kernel are averaged over."""
 
 
 def make(seed: int, space: Space) -> BaseSampler:
@@ -65,13 +75,14 @@ class TensorTrainSampler(WholeSpaceSampler):
        left out, pruned ones count with their last report. Of more than 400 trials, the best half and the latest.
     4. A Gaussian process with a sum of two product kernels is fitted by maximum a posteriori; see `surrogate`. On a
        grid its mean is an exact tensor train. Running trials take part with what is predicted for them (kriging
-       believer, Ginsbourger et al. 2010).
+       believer, Ginsbourger et al. 2010). Under 60 trials three more draws of the kernel's parameters from their
+       posterior take part (Snoek et al., NIPS 2012), by elliptical slice sampling (Murray et al., AISTATS 2010).
     5. The grid: all levels of finite axes; for continuous ones 16 dithered levels, and fine ones around the best two
        points.
-    6. Log expected improvement (Ament et al., NeurIPS 2023) over the best predicted mean, plus the logarithm of the
-       probability that each constraint holds, is maximised over the grid: TT-cross sweeps (TTOpt, arXiv 2205.00293;
-       see `tensor_cross`) from the best points and from random ones, then coordinate search from the best of what was
-       seen. A point that was tried already is not proposed again.
+    6. Log expected improvement (Ament et al., NeurIPS 2023) over the best predicted mean, its average over the draws,
+       plus the logarithm of the probability that each constraint holds, is maximised over the grid: TT-cross sweeps
+       (TTOpt, arXiv 2205.00293; see `tensor_cross`) from the best points and from random ones, then coordinate search
+       from the best of what was seen. A point that was tried already is not proposed again.
     7. Several objectives: each trial draws weights for an augmented Chebyshev norm (ParEGO, Knowles 2006).
 
     What brings the gain: the surrogate (product kernel, unordered component, transform of values) and, less, the exact
@@ -212,19 +223,21 @@ def _suggest(
     targets = [_normal(losses), *(_signed_log(column) for column in history.constraints.T)]
     try:
         surrogates = _fitted(targets, history, axes, study, trial)
+        others = _drawn(surrogates[0], history, targets[0], random)
     except LinAlgError:  # observations that contradict each other beyond the largest noise
         return _far_from(history.known, axes, random)
     order = np.argsort(np.where(_feasible(history), losses, np.inf), kind="stable")
     elites = history.points[order[:_RANK]]
     grid = grid_around(axes, elites[:2], _COARSE_LEVELS, random)
     sizes = [len(levels) for levels in grid]
-    on_grid = _acquisition(surrogates, targets, history, grid)
+    on_grid = _acquisition([surrogates[0], *others], surrogates[1:], history, grid)
     seen = Seen()
     nearest = np.column_stack(
         [np.abs(levels[None] - elites[:, place, None]).argmin(axis=1) for place, levels in enumerate(grid)]
     )
     cross_sweep(on_grid, sizes, nearest, _RANK, seen, random)
-    cross_sweep(on_grid, sizes, random.integers(sizes, size=(_RANK, len(axes))), _RANK, seen, random)
+    if len(losses) <= _WIDE_SEARCH:
+        cross_sweep(on_grid, sizes, random.integers(sizes, size=(_RANK, len(axes))), _RANK, seen, random)
     polish(on_grid, sizes, _apart(seen.best(200)[0], _POLISHED), _POLISH_ROUNDS, seen)
     best = seen.best(1000)[0]
     points = np.column_stack([levels[best[:, place]] for place, levels in enumerate(grid)])
@@ -276,14 +289,16 @@ def _fitted(
     storage: BaseStorage = study._storage
     label = f"{_THETA}:{','.join(axis.name for axis in axes)}"
     known = _stored(study, trial, label, len(targets), count)
-    due = known is None or len(history.points) < _REFIT_EVERY_TRIAL or trial.number % _REFIT_EVERY == 0
+    trials = len(history.points)
+    due = known is None or trials < _REFIT_EVERY_TRIAL or trial.number % max(_REFIT_EVERY, trials // _REFIT_SHARE) == 0
     surrogates, thetas = [], []
     for place, target in enumerate(targets):
         theta = prior_mean(count) if known is None else known[place]
         if due:
-            fresh = known is None or trial.number % _FRESH_START_EVERY == 0
+            fresh = known is None or trials >= _REFIT_EVERY_TRIAL or trial.number % _FRESH_START_EVERY == 0
             starts = [theta, unordered_start(count), prior_mean(count)] if fresh else [theta]
-            theta = fit(history.points, target, kinds, starts, steps=40 if known is None else 15)
+            some = _of_even_rank(target, _LARGEST_FIT)
+            theta = fit(history.points[some], target[some], kinds, starts, steps=40 if known is None else 15)
         thetas.append(theta)
         surrogate = condition(history.points, target, kinds, theta)
         if len(history.running):
@@ -297,6 +312,13 @@ def _fitted(
     return surrogates
 
 
+def _of_even_rank(values: Floats, count: int) -> Indices:
+    """Places of `count` values from lowest to highest, or of all of them."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    return np.argsort(values, kind="stable")[np.linspace(0, len(values) - 1, count).round().astype(np.intp)]
+
+
 def _stored(study: Study, trial: FrozenTrial, label: str, targets: int, axes: int) -> list[Floats] | None:
     """The kernel parameters that an earlier trial found."""
     for earlier in reversed(study.get_trials(deepcopy=False)):
@@ -306,24 +328,33 @@ def _stored(study: Study, trial: FrozenTrial, label: str, targets: int, axes: in
     return None
 
 
+def _drawn(surrogate: Surrogate, history: _History, target: Floats, random: np.random.Generator) -> list[Surrogate]:
+    """The same process with other parameters of the kernel that are as credible: few trials do not settle them."""
+    if len(history.points) >= _SETTLED:
+        return []
+    thetas = draws(history.points, target, surrogate.kinds, surrogate.theta, _DRAWS, random)
+    values = np.concatenate([target, surrogate.at_points(history.running)[0]]) if len(history.running) else target
+    return [condition(surrogate.points, values, surrogate.kinds, theta) for theta in thetas]
+
+
 def _acquisition(
-    surrogates: Sequence[Surrogate], targets: Sequence[Floats], history: _History, grid: Sequence[Floats]
+    objectives: Sequence[Surrogate], limits: Sequence[Surrogate], history: _History, grid: Sequence[Floats]
 ) -> Callable[[Indices], Floats]:
-    """Log expected improvement plus log probability of each constraint, on the grid."""
-    objective, *limits = [surrogate.on_grid(grid) for surrogate in surrogates]
-    feasible = np.flatnonzero(_feasible(history))
+    """Log expected improvement, its mean over the objective's surrogates, plus log probability of each constraint."""
+    on_grid, limits_on_grid = ([each.on_grid(grid) for each in surrogates] for surrogates in (objectives, limits))
+    feasible = history.points[_feasible(history)]
     # the predicted mean at the best point, not its value: noise must not set a mark that nothing reaches
-    reference = None
-    if len(feasible):
-        means, _ = surrogates[0].at_points(history.points[feasible])
-        reference = float(means.min())
+    references = [float(each.at_points(feasible)[0].min()) for each in objectives] if len(feasible) else []
 
     def values(indices: Indices) -> Floats:
         total = np.zeros(len(indices))
-        if reference is not None:
-            mean, variance = objective.predict(indices)
-            total += log_expected_improvement(mean, np.sqrt(variance), reference)
-        for limit in limits:
+        improvements = []
+        for surrogate, reference in zip(on_grid, references, strict=False):
+            mean, variance = surrogate.predict(indices)
+            improvements.append(log_expected_improvement(mean, np.sqrt(variance), reference))
+        if improvements:
+            total += logsumexp(improvements, axis=0)
+        for limit in limits_on_grid:
             mean, variance = limit.predict(indices)
             total += log_ndtr(-mean / np.sqrt(variance))
         return total

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from phonefit.models.data.preprocess import apply, normalise, to_rgb
+from phonefit.models.data.preprocess import apply, normalise, region, to_rgb
 from phonefit.models.errors import DataError
 from phonefit.models.spec import Preprocess
 
@@ -109,3 +109,40 @@ def test_normalise_leaves_the_pixels_alone():
     pixels = np.full((1, 8, 8, 3), 7, dtype=np.uint8)
     normalise(pixels, settings())
     assert (pixels == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "place"), [(40, 20, (0, 4, 16, 8)), (20, 40, (4, 0, 8, 16)), (1000, 1, (0, 7, 16, 1))]
+)
+def test_letterbox_shows_the_whole_picture_on_grey(width, height, place):
+    left, top, shown_width, shown_height = place
+    picture = noise(width, height)
+    pixels = apply(picture, settings(resize="letterbox", padding=7)).copy()
+    whole = np.asarray(picture.resize((shown_width, shown_height), Image.Resampling.BILINEAR))
+    assert (pixels[top : top + shown_height, left : left + shown_width] == whole).all()
+    pixels[top : top + shown_height, left : left + shown_width] = 7
+    assert (pixels == 7).all()
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize("size", [(50, 30), (30, 50), (7, 300)])
+def test_the_region_is_what_the_input_shows(resize, size):
+    """A white point of the picture comes out where the region says."""
+    width, height = size
+    image = Image.new("RGB", size)
+    x, y = width // 2, height // 2
+    image.paste((255, 255, 255), (x, y, x + 1, y + 1))
+    preprocess = settings(height=24, width=16, resize=resize, padding=0)
+    left, top, right, bottom = region(width, height, preprocess)
+    seen = apply(image, preprocess)[:, :, 0].astype(float)
+    rows, columns = np.indices(seen.shape) + 0.5
+    middle = (columns * seen).sum() / seen.sum(), (rows * seen).sum() / seen.sum()
+    expected = (x + 0.5 - left) / (right - left) * 16, (y + 0.5 - top) / (bottom - top) * 24
+    assert middle == pytest.approx(expected, abs=0.5)
+
+
+def test_padding_is_written_for_letterbox_alone():
+    """Without it, files and digests are those from before there was a letterbox."""
+    assert "padding" not in settings(resize="crop").as_json()
+    boxed = settings(resize="letterbox", padding=9)
+    assert Preprocess.model_validate(boxed.as_json()) == boxed

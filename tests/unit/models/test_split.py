@@ -1,5 +1,7 @@
 """The three-way split by content."""
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
@@ -17,6 +19,11 @@ def dataset(*samples, labels=("cat", "dog")):
 
 def many(count, label=0, prefix="picture"):
     return [(f"{prefix}{index}", label, f"{prefix}{index}") for index in range(count)]
+
+
+def other(kind, labels, *samples):
+    """A DataSet of numbers or labels."""
+    return replace(dataset(*samples, labels=labels), kind=kind)
 
 
 def sides_by_name(data, validation=0.2, test=0.2, seed=0):
@@ -98,3 +105,27 @@ def test_one_picture_under_two_labels_is_kept_together_and_reported():
 
 def test_copies_with_one_label_are_no_conflict():
     assert find_conflicts(dataset(("a", 0, "x"), ("b", 0, "x"), ("c", 1, "y"))) == ()
+
+
+def test_numbers_are_split_as_one_and_three_pictures_are_enough():
+    few = other("number", ("age",), ("a", 3.0, "a"), ("b", 4.5, "b"), ("c", 3.0, "c"))
+    assert sorted(sides_by_name(few).values()) == sorted(SIDES)
+    with pytest.raises(DataError, match=r"'age' has 2 distinct pictures"):
+        split(other("number", ("age",), ("a", 3.0, "a"), ("b", 4.5, "b")), 0.2, 0.2, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_label_has_a_picture_on_each_side(seed):
+    rare = [(f"rare{index}", (1, 1), f"rare{index}") for index in range(3)]
+    plain = [(f"plain{index}", (1, 0), f"plain{index}") for index in range(30)]
+    none = [(f"none{index}", (0, 0), f"none{index}") for index in range(30)]
+    data = other("labels", ("often", "seldom"), *rare, *plain, *none)
+    sides = sides_by_name(data, validation=0.1, test=0.1, seed=seed)
+    assert sorted(sides[name] for name, _, _ in rare) == sorted(SIDES)
+
+
+def test_one_picture_with_several_numbers_or_sets_of_labels_is_a_conflict():
+    (ages,) = find_conflicts(other("number", ("age",), ("a", 3.0, "x"), ("b", 4.5, "x"), ("c", 4.5, "y")))
+    assert (ages.names, ages.labels) == (("a", "b"), ("3", "4.5"))
+    (sets,) = find_conflicts(other("labels", ("p", "q"), ("a", (1, 1), "x"), ("b", (0, 0), "x")))
+    assert sets.labels == ("no label", "p|q")

@@ -36,7 +36,7 @@ def file_result(quality: float, milliseconds: float, missed=(), runtime="onnx") 
         runtime=runtime,
         device=DeviceInfo(kind="host", name="cpu", architecture="x", cores=2, ram_bytes=1, operating_system="os"),
         settings={},
-        figures={"latency": latency},
+        figures={"latency": latency, "peak_memory": Figure(unit="bytes", source="measured", samples=(1.0,))},
     )
     artifact = Artifact(
         file="model.onnx", runtime=runtime, backend="cpu", precision="fp32", sha256="0" * 64, bytes=1, inputs=(),
@@ -83,6 +83,23 @@ def test_best_is_the_fastest_of_those_equally_good():
 def test_a_clear_quality_lead_beats_speed():
     files = [file_result(0.90, 20), file_result(0.80, 5)]
     assert best_file(files, "accuracy", samples=400) == 0
+
+
+def test_of_an_error_less_is_better_within_its_standard_error():
+    def with_error(error, milliseconds):
+        ends = {"mean_absolute_error_low": error - 0.196, "mean_absolute_error_high": error + 0.196}
+        file = file_result(0.0, milliseconds)
+        return file.model_copy(update={"quality": {"mean_absolute_error": error, **ends}})
+
+    files = [with_error(4.0, 20), with_error(4.09, 5), with_error(4.3, 1)]
+    assert best_file(files, "mean_absolute_error", 400, "lower") == 1  # its standard error is 0.1
+    assert best_file(files[::2], "mean_absolute_error", 400, "lower") == 0
+
+
+def test_the_drop_of_an_error_is_told_as_its_growth():
+    file = file_result(0.9, 1).model_copy(update={"quality_drop": 0.05, "drop_is_growth": True})
+    (missed,) = violations(figures_of(file), BudgetConfig(quality_drop=0.02))
+    assert describe(missed) == "quality_drop: +5.00%, limit +2.00% of the error, missed by 150 %"
 
 
 def test_files_over_budget_are_never_best():

@@ -37,14 +37,26 @@ def problems_of(*arguments):
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_valid(name, tmp_path):
-    needs_pictures = "source: demo" not in recipe_text(name)
-    recipe = load_recipe(name, [f"data.path={tmp_path}"] if needs_pictures else [])
+    text = recipe_text(name)
+    place = tmp_path / "table.csv" if "source: csv" in text else tmp_path
+    (tmp_path / "table.csv").touch()
+    recipe = load_recipe(name, [] if "source: demo" in text else [f"data.path={place}"])
     assert recipe.name == name
     assert recipe.description == recipe_descriptions()[name] != ""
 
 
 def test_the_shipped_recipes_are_those_that_are_documented():
-    assert set(shipped_recipes()) == {"demo", "image-folder", "own-model", "prune-distil-quantise"}
+    assert set(shipped_recipes()) == {
+        "ages",
+        "cell-labels",
+        "defect-probability",
+        "demo",
+        "few-shot",
+        "image-folder",
+        "moderation",
+        "own-model",
+        "prune-distil-quantise",
+    }
 
 
 def test_a_template_says_what_it_needs():
@@ -148,7 +160,7 @@ def test_bytes_that_are_not_text_are_a_clear_error(tmp_path):
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones(tmp_path):
-    with pytest.raises(UnknownNameError, match="demo, image-folder"):
+    with pytest.raises(UnknownNameError, match="demo, few-shot, image-folder"):
         load_recipe("dmo")
     with pytest.raises(RecipeError, match=r"no such file.*demo"):
         load_recipe(tmp_path / "missing.yaml")
@@ -159,7 +171,7 @@ def test_an_unknown_recipe_lists_the_shipped_ones(tmp_path):
     [
         ("data={source: image_folder, path: /no/such/folder}", "data.path: '/no/such/folder' does not exist"),
         ("data={source: csv, path: .}", "data.path: '.': source csv needs a file"),
-        ("model.weights=mine.pt", "model.weights: no file 'mine.pt'"),
+        ("model.weights=mine.pt", "model.weights: no weights 'mine.pt'"),
         ("model.weights=pretrained", "model.weights: no packaged weights for resnet18; use random or a file. Families"),
         ("model.head.hidden=[0]", "model.head.hidden.0: 0 is not allowed: it should be greater than or equal to 1"),
         ("data.input.height=16", "data.input.height: 16 is too small: resnet18 takes at least 32 pixels"),
@@ -180,6 +192,13 @@ def test_an_unknown_recipe_lists_the_shipped_ones(tmp_path):
             "compress=[{technique: decompose, ranks: budget}]",
             "compress.0: ranks: budget needs a target, for example target: {multiply_adds: 0.5}",
         ),
+        ("task={name: regresion}", "task: {'name': 'regresion'} is not allowed: should be a task's name, {name: reg"),
+        (
+            "task={name: regression, los: l1}",
+            "task.los: unknown key; did you mean 'loss'? known: name, unit, loss, minimum, maximum, bins",
+        ),
+        ("task={factory: mine}", "task.factory: factory 'mine' is not of the form package.module:function"),
+        ("task={name: regression, minimum: 3, maximum: 1}", "task: minimum 3 is not below maximum 1"),
         ("bench.device=hots", "bench.device: unknown device 'hots'; did you mean 'host'?"),
         (
             "search.objectives=[quality, instructions]",
@@ -294,3 +313,16 @@ def test_reading_a_recipe_imports_neither_torch_nor_optuna():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_class_weights_are_refused_where_there_are_no_classes():
+    (found,) = problems_of("defect-probability", ["finetune.class_weights=balanced"])
+    assert found.strip() == "finetune.class_weights: numbers have no classes to balance; leave it out"
+
+
+def test_a_source_that_does_not_give_what_the_task_learns_is_refused(tmp_path):
+    (found,) = problems_of("image-folder", [f"data.path={tmp_path}", "task=regression", "finetune.class_weights=none"])
+    assert found.strip() == (
+        "data.source: the task needs a number for each picture, which source image_folder does not give; sources that "
+        "do: csv, demo"
+    )

@@ -58,6 +58,16 @@ def test_conditions_go_through_several_levels():
 @pytest.mark.parametrize(
     ("space", "values", "place"),
     [
+        (
+            {"finetune.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}},
+            {"finetune.learning_rate": 0.003},
+            lambda recipe: recipe.finetune.learning_rate == 0.003,
+        ),
+        (
+            {"compress": [[PRUNE, QUANTISE], [QUANTISE]], "compress.0.ratio": {"low": 0.1, "high": 0.5}},
+            {"compress": [PRUNE, QUANTISE], "compress.0.ratio": 0.4},
+            lambda recipe: recipe.compress[0].ratio == 0.4,
+        ),
         ({"model.depth": [0.5, 1.0]}, {"model.depth": 0.5}, lambda recipe: recipe.model.depth == 0.5),
         ({"model.head.hidden": [[], [64]]}, {"model.head.hidden": [64]}, lambda r: r.model.head.hidden == (64,)),
         ({"bench.threads": [1, 2]}, {"bench.threads": 2}, lambda recipe: recipe.bench.threads == 2),
@@ -106,6 +116,9 @@ def test_any_path_can_be_searched(space, values, place):
             "gives compress.0: prune takes exactly one of ratio",
         ),
         ({"bench.threads.x": [1], "bench.threads": [1, 2]}, "threads is a single value, it has nothing inside"),
+        ({"finetune.lr": [1e-3, 1e-2]}, "search.space.finetune.lr: no such path; did you mean 'learning_rate'?"),
+        ({"convert.runtime": ["onnx", "tflite"]}, "convert.runtime: no such path; did you mean 'runtimes'?"),
+        ({"bench.device": ["host", "emulator"]}, "cannot be searched: figures of different devices cannot be compared"),
     ],
 )
 def test_what_can_never_run_is_refused_with_the_reason(space, expected):

@@ -99,16 +99,16 @@ def observations(count=40, seed=0):
 
 def test_the_gradient_of_the_posterior_is_that_of_its_value():
     points, values, kinds = observations()
-    rows = surrogate._Rows.of(points, kinds)
+    pairs = surrogate._Pairs.of(points, kinds)
     random = np.random.default_rng(1)
     for _ in range(5):
         theta = surrogate.prior_mean(3) + random.normal(scale=0.5, size=9)
         error = check_grad(
-            lambda x: surrogate._negative_log_posterior(x, rows, values)[0],
-            lambda x: surrogate._negative_log_posterior(x, rows, values)[1],
+            lambda x: surrogate._negative_log_posterior(x, pairs, values)[0],
+            lambda x: surrogate._negative_log_posterior(x, pairs, values)[1],
             theta,
         )
-        _, gradient = surrogate._negative_log_posterior(theta, rows, values)
+        _, gradient = surrogate._negative_log_posterior(theta, pairs, values)
         assert error < 1e-4 * max(1.0, float(np.linalg.norm(gradient)))
 
 
@@ -196,7 +196,7 @@ def test_parameters_that_some_trials_lack_are_drawn_on_their_own():
     def conditional(trial):
         kind = trial.suggest_categorical("kind", ("a", "b"))
         rate = trial.suggest_float("rate", 0, 1)
-        return rate + (trial.suggest_float("extra", 0, 1) if kind == "a" else 0.5)
+        return rate + (trial.suggest_float("extra", 0, 1) if kind == "a" else 1.0)
 
     study.optimize(conditional, n_trials=25)
     assert study.best_value < 0.5  # which only those with the parameter reach
@@ -242,3 +242,23 @@ def test_ttopt_goes_through_its_own_points_in_order():
         point = next_point(sizes, known, rank=1, seed=4)
         assert point == expected
         known[point] = value(point)
+
+
+def test_draws_of_the_parameters_are_as_wide_as_the_prior_where_nothing_is_known():
+    points, values, kinds = observations(count=2)
+    start = surrogate.prior_mean(3)
+    found = np.array(surrogate.draws(points, values, kinds, start, 300, np.random.default_rng(0)))
+    means, deviations = surrogate._prior(3)
+    np.testing.assert_allclose(found.mean(axis=0)[:3], means[:3], atol=0.3)
+    np.testing.assert_allclose(found.std(axis=0)[:3], deviations[:3], rtol=0.25)
+
+
+def test_draws_of_the_parameters_are_as_probable_as_the_best_ones_nearly():
+    points, values, kinds = observations(count=60)
+    best = surrogate.fit(points, values, kinds, [surrogate.prior_mean(3)], steps=60)
+    pairs = surrogate._Pairs.of(points, kinds)
+    found = surrogate.draws(points, values, kinds, best, 5, np.random.default_rng(0))
+    losses = [surrogate._negative_log_posterior(theta, pairs, values)[0] for theta in (best, *found)]
+    prior = surrogate._negative_log_posterior(surrogate.prior_mean(3), pairs, values)[0]
+    assert losses[0] < min(losses[1:]) and max(losses[1:]) < losses[0] + 20 < prior
+    assert len({tuple(theta) for theta in found}) > 1

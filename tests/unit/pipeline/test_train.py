@@ -254,3 +254,17 @@ def test_a_shift_moves_by_at_most_its_share_and_repeats_the_edge():
     assert offsets.min() == -3 and offsets.max() == 3
     expected = (torch.arange(32) + offsets[:, None]).clamp(0, 31)
     torch.testing.assert_close(seen, expected)
+
+
+def test_early_layers_learn_at_a_lower_rate(tmp_path):
+    def moved(decay):
+        network = tiny_network()
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        config = CONFIG.model_copy(update={"epochs": 1, "optimizer": "sgd"})
+        train(network, tiny_context(tmp_path), config, title="t", layer_decay=decay)
+        pairs = zip(network.parameters(), before, strict=True)
+        return [float((new.detach() - old).norm() / old.norm().clamp(min=1)) for new, old in pairs]
+
+    even, decayed = moved(1.0), moved(1e-4)
+    assert decayed[0] < 0.01 * even[0]
+    assert decayed[-2] > 0.3 * even[-2]  # the last layer's weights learn as before

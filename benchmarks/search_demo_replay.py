@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -32,8 +33,10 @@ from phonefit.pipeline.measure import REPORT_FILE
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_check import apply_overrides
 from phonefit.pipeline.result import FileResult, Parity, TrialResult, file_name
+from phonefit.pipeline.search import records
 from phonefit.pipeline.search.claims import Job
 from phonefit.pipeline.search.records import open_study, quiet_optuna
+from phonefit.pipeline.search.result import SearchTrial
 from phonefit.pipeline.search.screening_architecture import ExpectedFile
 from phonefit.pipeline.search.storage import FilePlace
 from phonefit.pipeline.search.trials import work
@@ -48,7 +51,7 @@ RULES: dict[str, dict[str, JsonValue]] = {
     "promotion": {**OFF, "promotion": PROMOTION},
     "all": {"architecture": "declared", "before_device": True, "promotion": PROMOTION},
 }
-TRIALS = 40
+TRIALS, MOST = 40, 60
 MARGIN = 0.1  # of the range of an objective, from the worst point of the space to the reference of the hypervolume
 PICTURES = 656  # of the validation side
 EXACT = {"quantise"}  # steps that do not let weights decide the shape
@@ -204,7 +207,7 @@ class ReachedError(Exception):
 def replay(
     lookup: Lookup, sampler: str, rules: str, seed: int, instructions: int | None = None, target: float = 0.0
 ) -> Run:
-    """One search of TRIALS trials, and of more until its share of the hypervolume is `target`.
+    """One search of TRIALS trials, and of more, up to MOST, until its share of the hypervolume is `target`.
 
     Args:
         instructions: limit of the budget; None: none.
@@ -232,7 +235,7 @@ def replay(
                 raise ReachedError
 
         with suppress(ReachedError):
-            job = Job(recipe, place.folder, len(lookup.points), place)
+            job = Job(recipe, place.folder, MOST, place)
             work(study, job, evaluate, begun=lambda number: None, ended=ended)
     return Run(sampler, rules, instructions, seed, state.seconds, state.training, state.shares, state.ended)
 
@@ -285,7 +288,16 @@ def _known(entry: Entry) -> Known:
 def _in_memory() -> Iterator[None]:
     """Studies of this block are kept nowhere, and no records are written: many trials in the time of one write."""
     storage = optuna.storages.InMemoryStorage()
+    read, known = records._record, {}
+
+    def record(trial: optuna.trial.FrozenTrial, marks: Mapping[str, Any], recipe: Recipe) -> SearchTrial:
+        """Finished trials are read once: nothing here changes them any more."""
+        if trial.state.is_finished() and trial.number not in known:
+            known[trial.number] = read(trial, marks, recipe)
+        return known[trial.number] if trial.state.is_finished() else read(trial, marks, recipe)
+
     with (
+        patch.object(records, "_record", record),
         patch.object(FilePlace, "storage", lambda self: storage),
         patch("phonefit.pipeline.search.trials.write_result", lambda path, record: None),
         patch("phonefit.pipeline.search.trials.summarise", lambda study, job: None),

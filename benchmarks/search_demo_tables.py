@@ -1,14 +1,19 @@
 """Tables and the plot of benchmarks/search_demo.py."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-from search_demo_replay import RULES, TRIALS, Lookup, Run
+from scipy.stats import spearmanr
+from search_demo_lookup import EPOCHS
+from search_demo_replay import MOST, RULES, TRIALS, Lookup, Run
 from search_rows import median_interval
+
+from phonefit.pipeline.search.fidelity import rungs
 
 MARKS = (5, 10, 20, 30, 40)
 LONGER = 10
+RUNGS = rungs(EPOCHS, factor=3, least=1)
 PARTS = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Of the trial-seconds that the median random search takes for all of its trials."""
 
@@ -31,7 +36,15 @@ def facts(lookup: Lookup) -> list[str]:
     each = ", ".join(
         f"{name} {np.median([stage.seconds for stage in stages.values() if stage.name == name]):.1f}" for name in names
     )
+    trainings = {entry.stages[0].key: entry.epochs for entry in entries}.values()
+    orders = ", ".join(f"{_rank_correlation(trainings, rung):.2f} after epoch {rung}" for rung in sorted(RUNGS))
+    lines.append(f"- rank correlation of a training's quality at a rung of promotion with that at its end: {orders}")
     return [*lines, f"- median seconds of a stage: {each}"]
+
+
+def _rank_correlation(trainings: Collection[Sequence[float]], epoch: int) -> float:
+    early, late = [max(one[: epoch + 1]) for one in trainings], [max(one) for one in trainings]
+    return float(spearmanr(early, late).statistic)
 
 
 def by_trials(runs: Sequence[Run]) -> list[str]:
@@ -75,7 +88,7 @@ def by_rules(runs: Sequence[Run], sampler: str) -> list[str]:
     heads = (
         "limit", "rules", "ended early, of 40", "trial-seconds of 40", "hypervolume after 40",
         "until as good as plain, of plain's until then", f"… training {LONGER}x as long", "… of plain's 40 trials",
-        "never as good",
+        f"not as good in {MOST}",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     chosen = [run for run in runs if run.sampler == sampler]

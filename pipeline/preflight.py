@@ -24,9 +24,21 @@ def preflight(recipe: Recipe, context: Context, *devices: Device) -> None:
         ModelError: the network cannot be built.
     """
     found = dict(zip(recipe.bench.devices, (device.info() for device in devices), strict=True))
-    problems = [*_device_problems(recipe.bench, found), *_layer_problems(recipe, context)]
+    problems = [*_torch_problems(recipe), *_device_problems(recipe.bench, found), *_layer_problems(recipe, context)]
     if problems:
         raise problems_error(f"recipe {recipe.name}", problems)
+
+
+def _torch_problems(recipe: Recipe) -> Iterator[Problem]:
+    """A device that this torch cannot compute on."""
+    if recipe.train_on == "cpu":
+        return
+    import torch
+
+    backend = torch.cuda if recipe.train_on == "cuda" else torch.backends.mps
+    if not backend.is_available():
+        text = f"torch {torch.__version__} finds no {recipe.train_on} device here; install the build of torch for it"
+        yield Problem(("train_on",), f"{text}, or say cpu")
 
 
 def _device_problems(config: BenchConfig, devices: Mapping[str, DeviceInfo]) -> Iterator[Problem]:

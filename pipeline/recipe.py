@@ -191,13 +191,17 @@ Compression = Annotated[
 
 
 class Recipe(Config):
-    """One run, from data to measured files."""
+    """One run, from data to measured files.
+
+    `train_on`: what torch computes on; the weights differ a little from one to the other. `threads`: of the processor.
+    """
 
     schema_number: Literal[1] = 1
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
     seed: int = 0
     threads: int = Field(default=1, ge=1, le=64)
+    train_on: Literal["cpu", "cuda", "mps"] = "cpu"
     model: ModelConfig
     task: TaskChoice = "classification"
     data: DataConfig

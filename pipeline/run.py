@@ -68,7 +68,9 @@ def open_context(recipe: Recipe, runs: Path, progress: Progress) -> Context:
     pictures = prepare(recipe.data, preprocess, store, progress, asked.target)
     fitted = asked.fitted(pictures.labels, pictures.targets("train"))
     key = task_key(recipe.task)
-    return Context(store, pictures, fitted, recipe.seed, log, recipe.threads, progress=progress, task_key=key)
+    return Context(
+        store, pictures, fitted, recipe.seed, log, recipe.threads, recipe.train_on, progress=progress, task_key=key
+    )
 
 
 def run_trial(

@@ -44,6 +44,8 @@ def needs_of(recipe: Recipe) -> dict[str, float]:
     Times on device `host` can only be compared between machines of one kind: those that offer `host`, however much.
     """
     needs: dict[str, float] = {"CPU": recipe.threads}
+    if recipe.train_on == "cuda":
+        needs["GPU"] = 1
     for name in recipe.bench.devices:
         kind, _, serial = name.partition(":")
         if kind == "adb":

@@ -1,6 +1,5 @@
 """The app's stand-in on the emulated phone, and APKs that hold what phonefit looks at; see app_stand_in.sh."""
 
-import contextlib
 import json
 import zipfile
 from pathlib import Path
@@ -67,10 +66,9 @@ def app_phone(emulator_machine):
     target = f"/data/local/tmp/{SCRIPT.name}"
     adb.push(SCRIPT, target, executable=True)
     stand_in = AppStandIn(adb)
-    # a program of that name that was there already is put back
-    stand_in.sh(f"mkdir -p {STATE}/before; for p in {' '.join(PROGRAMS)}; do [ -e /usr/bin/$p ] && "
-                f"mv /usr/bin/$p {STATE}/before; ln -s {target} /usr/bin/$p; done")  # fmt: skip
-    with contextlib.ExitStack() as undo:
-        undo.callback(stand_in.sh, f"cd /usr/bin && rm -f {' '.join(PROGRAMS)}; mv {STATE}/before/* /usr/bin; "
-                                   f"rm -rf {STATE} {target} /data/local/tmp/phonefit")  # fmt: skip
-        yield stand_in
+    programs = " ".join(f"/usr/bin/{name}" for name in PROGRAMS)
+    remove = f"rm -rf {programs} {STATE} /data/local/tmp/phonefit"
+    # also what a killed test left
+    stand_in.sh(f"{remove}; mkdir -p {STATE}; for p in {programs}; do ln -s {target} $p; done")
+    yield stand_in
+    stand_in.sh(f"{remove} {target}")

@@ -59,6 +59,7 @@ numbers() {
   od -An -v -t $form "$1" | tr -s ' ' '\n' | sed '/^$/d'
 }
 
+# busybox's awk has no sqrt(): root() is Newton's
 # difference of each output as a share of its range, cosine, whether it is within its tolerance
 compare() {
   index=0
@@ -66,10 +67,11 @@ compare() {
     kind=$(job "expected.$index.dtype")
     numbers "$wanted" "$kind" > $state/wanted
     numbers $state/output_$index "$kind" | paste - $state/wanted | awk -v tolerance="$(job "expected.$index.tolerance")" '
+      function root(x,   r, n) { r = x; for (n = 0; n < 60; n++) r = (r + x / r) / 2; return r }
       NR == 1 { low = high = $2 }
       { off = $1 - $2; if (off < 0) off = -off; if (off > most || NR == 1) most = off
         if ($2 < low) low = $2; if ($2 > high) high = $2; dot += $1 * $2; a += $1 * $1; b += $2 * $2 }
-      END { if (high > low) most /= high - low; print most, (a * b > 0 ? dot / sqrt(a * b) : a == b), most <= tolerance + 0 }'
+      END { if (high > low) most /= high - low; print most, (a * b > 0 ? dot / root(a * b) : a == b), most <= tolerance + 0 }'
     index=$((index + 1))
   done | awk '
     NR == 1 || $1 > most { most = $1 } NR == 1 || $2 < cosine { cosine = $2 } { passed += $3 }

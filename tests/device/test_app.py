@@ -99,6 +99,7 @@ def test_from_a_bare_phone_to_a_report_and_back(place, app_phone):
 
 
 def test_another_deployment_replaces_the_models(place, app_phone):
+    place.undeploy()
     app_phone.sh(
         f"mkdir -p /data/local/tmp/{APP}; touch /data/local/tmp/{APP}/old.pte /data/local/tmp/{APP}/old.pte.json"
     )

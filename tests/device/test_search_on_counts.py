@@ -47,7 +47,7 @@ def test_two_searches_from_nothing_give_the_same_trials_and_front(tmp_path):
     recipe = write_recipe(tmp_path, **SEARCH)
     found = []
     for name in ("first", "second"):
-        done = phonefit("search", str(recipe), "--json", "--runs", str(tmp_path / name))
+        done = phonefit("search", str(recipe), "--workers", "1", "--json", "--runs", str(tmp_path / name))
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     first, second = found

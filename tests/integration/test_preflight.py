@@ -52,3 +52,9 @@ def test_factors_of_an_earlier_decomposition_may_be_named(tmp_path):
     for steps in ([quantise], [quantise, decompose], [decompose, {**quantise, "float_layers": ["4.2.0"]}]):
         with pytest.raises(RecipeError, match=r"float_layers: the model has no layer 4\.2"):
             preflight(make_recipe(compress=steps), context, HostDevice())
+
+
+def test_a_device_that_torch_does_not_have_is_refused(tmp_path):
+    context = replace(tiny_context(tmp_path), data=TinyPictures(per_side=3))
+    with pytest.raises(RecipeError, match=r"train_on: torch .* finds no cuda device here.* or say cpu"):
+        preflight(make_recipe(train_on="cuda"), context, HostDevice())

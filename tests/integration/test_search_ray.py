@@ -137,6 +137,8 @@ def test_how_many_trials_run_at_the_same_time():
         {"Alive": False, "Resources": {}},
     ]
     assert capacity(machines, needs) == 2 + 1
+    on_gpu = needs_of(apply_overrides(make_recipe(), {"bench.device": "emulator:counts", "train_on": "cuda"}))
+    assert capacity([{"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0}}, *machines], on_gpu) == 2
 
 
 def test_the_commands_of_the_page_are_those_of_ray():

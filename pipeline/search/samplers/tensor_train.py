@@ -76,13 +76,14 @@ class TensorTrainSampler(WholeSpaceSampler):
     4. A Gaussian process with a sum of two product kernels is fitted by maximum a posteriori; see `surrogate`. On a
        grid its mean is an exact tensor train. Running trials take part with what is predicted for them (kriging
        believer, Ginsbourger et al. 2010). Under 60 trials three more draws of the kernel's parameters from their
-       posterior take part (Snoek et al., NIPS 2012), by elliptical slice sampling (Murray et al., AISTATS 2010).
+       posterior take part (Snoek et al., NIPS 2012), by elliptical slice sampling (Murray et al., AISTATS 2010). Of
+       more than 100 trials, 100 of evenly spaced rank are what the parameters are fitted to.
     5. The grid: all levels of finite axes; for continuous ones 16 dithered levels, and fine ones around the best two
        points.
     6. Log expected improvement (Ament et al., NeurIPS 2023) over the best predicted mean, its average over the draws,
        plus the logarithm of the probability that each constraint holds, is maximised over the grid: TT-cross sweeps
-       (TTOpt, arXiv 2205.00293; see `tensor_cross`) from the best points and from random ones, then coordinate search
-       from the best of what was seen. A point that was tried already is not proposed again.
+       (TTOpt, arXiv 2205.00293; see `tensor_cross`) from the best points and, up to 100 trials, from random ones, then
+       coordinate search from the best of what was seen. A point that was tried already is not proposed again.
     7. Several objectives: each trial draws weights for an augmented Chebyshev norm (ParEGO, Knowles 2006).
 
     What brings the gain: the surrogate (product kernel, unordered component, transform of values) and, less, the exact

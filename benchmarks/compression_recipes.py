@@ -56,9 +56,8 @@ LITE0: dict[str, Point] = {
     ),
     "prune, decompose, qat": Point("combination", [prune(0.5, 3), decompose("bytes", 0.7, 1), QAT], True),
     "prune, decompose, distil 6, int8": Point(
-        "combination", [prune(0.6, 3), decompose("bytes", 0.55, 1), distil(6, 1e-3), INT8]
+        "combination", [prune(0.6, 3), decompose("bytes", 0.55, 1), distil(6, 1e-3), INT8], True
     ),
-    "prune to 0.75, qat": Point("combination", [prune(0.75, 3), QAT], True),
     "prune to 0.75, distil, int8": Point("combination", [prune(0.75, 3), distil(4), INT8]),
     "prune, int8": Point("combination", [prune(0.42, 4), INT8]),
     "prune to 0.42": Point("single", [prune(0.42, 4)]),

@@ -113,8 +113,7 @@ KINDS = [
     pytest.param(Kind(emulated_phone, **CLOCKED, limits_memory=True), id="emulator", marks=PHONE),
     pytest.param(Kind(over_adb, repeats_within=0.005), id="adb", marks=PHONE),
     pytest.param(Kind(stand_in_phone), id="adb-stand-in", marks=EMULATOR),
-    # The other runtimes are run in tests/device/test_app.py. The phone is asked for the result while the job runs, which
-    # takes time of its one core.
+    # The other runtimes are run in tests/device/test_app.py. Asking for the result takes time of the phone's one core.
     pytest.param(
         Kind(by_the_app, repeats_within=0.5, sends_outputs=False, chooses_cores=False, runtimes=("onnx",)),
         id="app-stand-in",

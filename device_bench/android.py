@@ -72,6 +72,7 @@ class AndroidDevice:
         self._info: DeviceInfo | None = None
         self._shell: ShellDevice | None = None
         self._fixed_performance = False
+        self._ready = False
 
     def info(self) -> DeviceInfo:
         """Identify the device.
@@ -89,6 +90,9 @@ class AndroidDevice:
         Raises:
             DeviceError: it cannot be reached, another process has it, or its conditions forbid measuring.
         """
+        if self._ready:
+            return
+        self.cleanup()  # what is left of an earlier call that failed
         adb = self._open()
         self._held.enter_context(hold_device(adb.serial, self._state))
         shell = self._shell = ShellDevice(adb, Journal(file_of(adb.serial, ".journal.json", self._state)))
@@ -99,6 +103,7 @@ class AndroidDevice:
             self._wait_until_fit(adb)
             self._keep_awake(shell)
             self._fix_performance(shell, int(info.details.get("sdk", "0")))
+        self._ready = True
 
     def run(self, job: Job) -> RawRun:
         """Run one job in a fresh process on the device, by the native runner for it.
@@ -130,7 +135,7 @@ class AndroidDevice:
 
     def cleanup(self) -> None:
         """Remove what was put on the device, restore what was changed, let go of it. Safe to call twice."""
-        shell, self._shell = self._shell, None
+        shell, self._shell, self._ready = self._shell, None, False
         try:
             if shell is not None:
                 shell.finish()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from phonefit.device_bench.adb_errors import ConnectionLostError, message
+from phonefit.device_bench.adb_errors import AdbTimeoutError, ConnectionLostError, message
 from phonefit.device_bench.app_job import (
     APPLICATION,
     BENCHMARK,
@@ -73,12 +73,16 @@ class PhoneApp:
             self._adb.shell(["chmod", "a+r", *files], check=True)
 
     def show(self) -> None:
-        """Open the app's first screen.
+        """Open the app's first screen; a locked phone shows it when it is unlocked.
 
         Raises:
             DeviceError: it does not open.
         """
-        self._start(["am", "start", "-W", "-n", MAIN])
+        # without -W, which waits for a screen that a locked phone does not draw
+        done = self._adb.shell(["am", "start", "-n", MAIN])
+        said = done.stdout + done.stderr
+        if "Error" in said or "Exception" in said:
+            raise DeviceError(message("am start", said, INSTALL_IT))
 
     def run(self, job: AppJob, timeout_seconds: float) -> AppResult:
         """Run a job whose files are on the phone, and fetch its result; the phone may be unplugged meanwhile.
@@ -100,10 +104,15 @@ class PhoneApp:
         return require_figures(job, self._wait_for(job, command, timeout_seconds))
 
     def _start(self, command: list[str]) -> None:
-        done = self._adb.shell(command, timeout_seconds=60.0)
-        launch = parse_am_start(done.stdout + done.stderr)
-        if not launch.ok:
-            raise DeviceError(message(" ".join(command[:2]), launch.complaint or done.stdout, INSTALL_IT))
+        try:
+            done = self._adb.shell(command, timeout_seconds=60.0)
+        except AdbTimeoutError:
+            return  # as for "timeout" below
+        said = done.stdout + done.stderr
+        launch = parse_am_start(said)
+        # "timeout": no screen was drawn, as on a locked phone of some makers; the job may run, its result tells
+        if not launch.ok and "Status: timeout" not in said:
+            raise DeviceError(message(" ".join(command[:2]), launch.complaint or said, INSTALL_IT))
 
     def _wait_for(self, job: AppJob, command: list[str], timeout_seconds: float) -> AppResult:
         deadline = time.monotonic() + timeout_seconds

@@ -40,18 +40,23 @@ def measure(
 
     def build(destination: Path) -> None:
         with context.progress.stage(f"measure {artifact.runtime} {artifact.precision} on {config.device}"):
-            device.prepare()
-            report = bench(
-                model,
-                device=device,
-                runtime=artifact.runtime,
-                threads=config.threads,
-                warmups=config.warmups,
-                repeats=config.repeats,
-                attempts=config.attempts,
-                memory_limit_bytes=limit,
-                energy=config.energy,
-            )
+            try:
+                device.prepare()
+                report = bench(
+                    model,
+                    device=device,
+                    runtime=artifact.runtime,
+                    threads=config.threads,
+                    warmups=config.warmups,
+                    repeats=config.repeats,
+                    attempts=config.attempts,
+                    memory_limit_bytes=limit,
+                    energy=config.energy,
+                )
+            finally:
+                # Who holds a device waits for nothing, neither a second device nor a result that another process
+                # computes: its holder could be waiting for the first.
+                device.cleanup()
         report.save(destination / REPORT_FILE)
 
     result = context.store.compute(

@@ -13,7 +13,7 @@ from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_check import check_point
 from phonefit.pipeline.recipe_file import apply_overrides
-from phonefit.pipeline.search.records import ATTEMPTS, known_points, taken_trials
+from phonefit.pipeline.search.records import ATTEMPTS, known_points, taken_trials, trials_of
 from phonefit.pipeline.search.samplers import sampler
 from phonefit.pipeline.search.space import (
     Space,
@@ -78,7 +78,8 @@ def claim_trial(study: "Study", job: Job) -> Claim | None:
         _bury_dead_trials(study, job)
         repeats, refusals = 0, 0
         while True:
-            known, counted = known_points(study, recipe), taken_trials(study, recipe)
+            trials = trials_of(study, recipe)
+            known, counted = known_points(trials), taken_trials(trials)
             taken = len(counted)
             if taken >= job.wanted or len(known) == points_in_all:
                 return None
@@ -101,7 +102,7 @@ def claim_trial(study: "Study", job: Job) -> Claim | None:
                 raise RecipeError(f"{refusals} points in a row cannot run, the last one because of {refusal}")
             repeats += 1
             if repeats >= _REPEATS and on_grid:
-                known = known_points(study, recipe)
+                known = known_points(trials_of(study, recipe))
                 unknown = [point for point in points(space) if point_key(point) not in known]
                 if unknown:
                     study.enqueue_trial(encode(random.Random(seed).choice(unknown), space))

@@ -125,14 +125,44 @@ def _contents(model: ModelConfig, recipe: Recipe, outputs: int) -> dict[str, Jso
     return found
 
 
+def without_defaults(definition: Mapping[str, JsonValue], recipe: Recipe) -> dict[str, JsonValue]:
+    """A definition of this recipe without the fields that have their default value."""
+    given = recipe.model_dump(mode="json", exclude_defaults=True)
+    return {**{key: value for key, value in definition.items() if key not in Recipe.model_fields}, **given}
+
+
 def differences(
-    study: Mapping[str, JsonValue], recipe: Mapping[str, JsonValue], place: str = ""
+    study: Mapping[str, JsonValue],
+    recipe: Mapping[str, JsonValue],
+    given: Mapping[str, JsonValue] | None = None,
+    place: str = "",
 ) -> Iterator[tuple[str, JsonValue, JsonValue]]:
-    """Dotted path, the study's value, the recipe's value, for everything that differs."""
+    """Dotted path, the study's value, the recipe's value, for everything that differs.
+
+    Args:
+        given: the recipe `without_defaults`: a field that the study lacks and that has its default value does not
+            differ. The study is then of a phonefit that did not have the field.
+    """
+    given = recipe if given is None else given
     for key in dict.fromkeys([*study, *recipe]):
         path = f"{place}.{key}" if place else key
-        old, new = study.get(key), recipe.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from differences(old, new, path)
-        elif old != new:
+        old, new, inside = study.get(key), recipe.get(key), given.get(key, {})
+        if key not in study and key not in given:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict) and isinstance(inside, dict):
+            yield from differences(old, new, inside, path)
+        elif not _alike_lists(old, new, inside) and old != new:
             yield path, old, new
+
+
+def _alike_lists(old: JsonValue, new: JsonValue, given: JsonValue) -> bool:
+    """Whether two lists of steps do not differ."""
+    if not (isinstance(old, list) and isinstance(new, list) and isinstance(given, list)):
+        return False
+    return len(old) == len(new) == len(given) and all(
+        isinstance(one, dict)
+        and isinstance(other, dict)
+        and isinstance(inside, dict)
+        and not any(differences(one, other, inside))
+        for one, other, inside in zip(old, new, given, strict=True)
+    )

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from phonefit.device_bench.host_facts import usable_cores
 from phonefit.models.record import write_atomically
+from phonefit.pipeline.checks import TrialChecks
 from phonefit.pipeline.errors import PhonefitError, RecipeError
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_file import apply_overrides
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 TRIALS_PER_DEVICE = 2
 """Tasks that share a phone: one trains while another measures. A lock on the phone's machine lets one measure."""
+_FOUND_BY_RAY = ("CPU", "GPU")
 _PATIENCE = 10.0  # seconds between two looks at the machines, while no trial ends
 
 
@@ -48,11 +50,17 @@ def needs_of(recipe: Recipe) -> dict[str, float]:
         needs["GPU"] = 1
     for name in recipe.bench.devices:
         kind, _, serial = name.partition(":")
-        if kind == "adb":
+        if kind in ("adb", "app"):
             needs[f"phone:{serial}" if serial else "phone"] = 1 / TRIALS_PER_DEVICE
         elif kind == "host":
             needs["host"] = 0.001
     return needs
+
+
+def options_of(needs: Mapping[str, float]) -> dict[str, Any]:
+    """The needs as options of a task: Ray takes its own two resources by name, and no others so."""
+    own = {"num_cpus": needs["CPU"], "num_gpus": needs.get("GPU", 0)}
+    return own | {"resources": {name: amount for name, amount in needs.items() if name not in _FOUND_BY_RAY}}
 
 
 def capacity(machines: Sequence[Mapping[str, Any]], needs: Mapping[str, float]) -> int:
@@ -91,9 +99,8 @@ def run_on_ray(
     failures, lost_in_a_row = Failures(), 0
     with _connected(address, needs) as ray:
         _refuse_without_machine(ray.nodes(), needs)
-        others = {name: amount for name, amount in needs.items() if name != "CPU"}
         # A lost task is not run again by Ray: the study decides on that.
-        task = ray.remote(run_order).options(num_cpus=needs["CPU"], resources=others, max_retries=0)
+        task = ray.remote(run_order).options(**options_of(needs), max_retries=0)
         try:
             while True:
                 places = capacity(ray.nodes(), needs)
@@ -115,17 +122,16 @@ def run_on_ray(
                     claim = running[ref]
                     number = claim.trial.number
                     answer = _answer(ray, ref, number)
+                    del running[ref]
                     if answer is None:
                         lost_in_a_row += 1
                         give_up_lost(study, job, number)
                         claim.release()
-                        del running[ref]
-                        if lost_in_a_row == DEATHS * max(1, places):
+                        if lost_in_a_row >= DEATHS * max(1, places):
                             raise SearchStoppedError(f"the search stopped: {lost_in_a_row} trials in a row were lost")
                         continue
                     lost_in_a_row = 0
                     failure = _finish(study, claim, job, runs, answer)
-                    del running[ref]
                     ended(number, failure)
                     failures.note(study, job, number, failure)
         finally:
@@ -150,12 +156,18 @@ def _answer(ray: Any, ref: Any, number: int) -> Answer | None:
 
 def _finish(study: "Study", claim: Claim, job: Job, runs: Path, answer: Answer) -> PhonefitError | None:
     """Take over what the other machine gave, and tell the study."""
-    unpack(runs, answer.packed or {})
-    for name, value in (answer.attributes or {}).items():
-        claim.trial.set_user_attr(name, value)
-    for step, value in (answer.reports or {}).items():
-        claim.trial.report(value, step)
-    return finish(study, claim, job, lambda recipe, checks: answer.outcome())
+
+    def taken_over(recipe: Recipe, checks: TrialChecks) -> TrialResult:
+        unpack(runs, answer.packed or {})
+        for name, value in (answer.attributes or {}).items():
+            claim.trial.set_user_attr(name, value)
+        for name, excess in (answer.constraints or {}).items():
+            claim.trial.set_constraint(name, excess)
+        for step, value in (answer.reports or {}).items():
+            claim.trial.report(value, step)
+        return answer.outcome()
+
+    return finish(study, claim, job, taken_over)
 
 
 def _refuse_without_machine(machines: Sequence[Mapping[str, Any]], needs: Mapping[str, float]) -> None:
@@ -188,7 +200,7 @@ def _connected(address: str | None, needs: Mapping[str, float]) -> Iterator[Any]
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            others = {name: 1.0 for name in needs if name != "CPU"}
+            others = {name: 1.0 for name in needs if name not in _FOUND_BY_RAY}
             cores = usable_cores()
             ray.init("local", num_cpus=cores, resources=others, include_dashboard=False, **quiet)
         else:

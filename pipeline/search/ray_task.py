@@ -76,7 +76,7 @@ class Answer:
     """How a trial went. Not every error can be sent, so only what is needed of it is.
 
     Attributes:
-        attributes, reports: what the checks noted in the trial.
+        attributes, constraints, reports: what the checks noted in the trial.
         packed: the stage results that the machine of the search lacks.
     """
 
@@ -87,6 +87,7 @@ class Answer:
     ended_by: str | None = None
     disk_failed: bool = False
     attributes: Mapping[str, JsonValue] | None = None
+    constraints: Mapping[str, float] | None = None
     reports: Mapping[int, float] | None = None
     packed: Packed | None = None
 
@@ -128,7 +129,7 @@ def run_order(order: Order) -> Answer:
             answer = Answer(machine, failure=str(error), exit_code=error.exit_code, disk_failed=broken)
         noted = {name: value for name, value in trial.user_attrs.items() if before.get(name) != value}
         frozen = trial.study.get_trials(deepcopy=False)[order.number]
-        return replace(answer, attributes=noted, reports=frozen.intermediate_values)
+        return replace(answer, attributes=noted, constraints=frozen.constraints, reports=frozen.intermediate_values)
 
 
 def _packed(order: Order, runs: Path, result: TrialResult) -> Packed:

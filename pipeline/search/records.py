@@ -1,6 +1,6 @@
 """Studies: opening one, and reading its trials as the rest of phonefit sees them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from phonefit.models.record import canonical_json
 from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.recipe import Recipe
-from phonefit.pipeline.search.definition import definition_of, differences
+from phonefit.pipeline.search.definition import definition_of, differences, without_defaults
 from phonefit.pipeline.search.result import DIRECTIONS, TAKEN, SearchTrial, State
 from phonefit.pipeline.search.savings import with_savings
 from phonefit.pipeline.search.space import decode, point_key
@@ -46,7 +46,7 @@ def open_study(recipe: Recipe, place: Place, surroundings: Mapping[str, JsonValu
                     "leave search.storage as it was, or give this search another name"
                 )
             study.set_user_attr("definition", definition)
-        elif different := list(differences(known, definition)):
+        elif different := list(differences(known, definition, without_defaults(definition, recipe))):
             shown = [
                 f"  {where}: the study has {_short(old)}, "
                 f"{'now it is' if where in surroundings else 'the recipe'} {_short(new)}"
@@ -94,14 +94,14 @@ def _short(value: JsonValue) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def taken_trials(study: "Study", recipe: Recipe) -> list[SearchTrial]:
+def taken_trials(trials: Sequence[SearchTrial]) -> list[SearchTrial]:
     """Trials that count towards the number that is wanted, those of other processes included."""
-    return [trial for trial in trials_of(study, recipe) if trial.state in (*TAKEN, "running")]
+    return [trial for trial in trials if trial.state in (*TAKEN, "running")]
 
 
-def known_points(study: "Study", recipe: Recipe) -> dict[str, int]:
+def known_points(trials: Sequence[SearchTrial]) -> dict[str, int]:
     """Point -> number of the first trial that tries or tried it, or that was refused for it."""
-    known = [trial for trial in trials_of(study, recipe) if trial.state in (*TAKEN, "running", "refused")]
+    known = [trial for trial in trials if trial.state in (*TAKEN, "running", "refused")]
     return {point_key(trial.parameters): trial.number for trial in reversed(known)}
 
 

@@ -19,7 +19,7 @@ from phonefit.pipeline.recipe_file import as_recipe
 from phonefit.pipeline.result import TrialResult
 from phonefit.pipeline.search.claims import Job
 from phonefit.pipeline.search.definition import surroundings_of
-from phonefit.pipeline.search.records import open_study, quiet_optuna, taken_trials
+from phonefit.pipeline.search.records import open_study, quiet_optuna, taken_trials, trials_of
 from phonefit.pipeline.search.result import SearchResult
 from phonefit.pipeline.search.space import distributions
 from phonefit.pipeline.search.storage import explain_storage_errors, place_of
@@ -77,7 +77,7 @@ def search(
         (folder / "locks").mkdir(exist_ok=True)
         study = open_study(recipe, job.place, surroundings)
         with progress.stage(f"search: {recipe.search.sampler}", total=job.wanted) as advance:
-            finished = sum(trial.state != "running" for trial in taken_trials(study, recipe))
+            finished = sum(trial.state != "running" for trial in taken_trials(trials_of(study, recipe)))
             advance(min(job.wanted, finished))
 
             def ended(number: int, failure: PhonefitError | None) -> None:

@@ -150,7 +150,7 @@ def summarise(study: "Study", job: Job) -> SearchResult:
     """Write search.json from what the study holds."""
     recipe = job.recipe
     trials = trials_of(study, recipe)
-    known = len(known_points(study, recipe))
+    known = len(known_points(trials))
     exhausted = known == size(axes_in_order(recipe)) and known < job.wanted
     result = SearchResult(
         name=recipe.name,

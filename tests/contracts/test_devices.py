@@ -283,6 +283,6 @@ def test_a_core_can_be_chosen_and_one_that_it_lacks_is_refused(device, kind, tmp
 
 def test_cleaning_up_twice_is_safe_and_it_can_be_prepared_again(device, tmp_path):
     model = small_model(tmp_path, "onnx")
-    for step in itertools.chain([device.cleanup] * 2, [device.prepare]):
+    for step in itertools.chain([device.cleanup] * 2, [device.prepare] * 2):
         step()
     assert device.run(job(model, "onnx")).sample_nanoseconds

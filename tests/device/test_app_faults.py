@@ -192,6 +192,20 @@ def test_an_app_that_does_not_start(measure, stand_in, job):
         measure(job)
 
 
+def test_a_locked_phone_that_draws_no_screen_still_measures(app, measure, stand_in, job):
+    stand_in.replies["am"] = "Status: timeout\nActivity: org.phonefit.demo/.BenchmarkActivity\nComplete\n"
+    assert measure(job).sample_nanoseconds == RESULT.sample_ns
+
+
+def test_the_first_screen_is_opened_without_waiting_for_it(app, shell, stand_in):
+    stand_in.replies["am"] = "Starting: Intent { cmp=org.phonefit.demo/.MainActivity }\n"
+    PhoneApp(shell).show()
+    assert stand_in.commands[-1].startswith("am start -n ")
+    stand_in.replies["am"] = "Error type 3\nError: Activity class {x} does not exist.\n"
+    with pytest.raises(DeviceError, match=r"am start: [\s\S]*does not exist; install it"):
+        PhoneApp(shell).show()
+
+
 def test_outputs_that_differ_are_a_reason_not_to_trust_the_report(app, measure, job):
     wrong = RESULT.correctness.model_copy(update={"max_difference": 0.5, "passed": False})
     app.results = [RESULT.model_copy(update={"correctness": wrong})]

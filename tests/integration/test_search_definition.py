@@ -1,5 +1,6 @@
 """A study's trials can be compared: it is tied to the contents of its files and to the versions that made them."""
 
+import copy
 import sys
 from functools import partial
 from importlib.metadata import version
@@ -88,3 +89,20 @@ def test_choices_of_models_may_be_searched_with_and_without_packaged_weights(tmp
     found = definition.surroundings_of(recipe, tmp_path / "runs", SilentProgress())
     weights = [name for name in found if "weights" in name]
     assert weights == ["digest of the weights of efficientnet_lite0, pretrained"]
+
+
+def test_a_study_of_an_older_phonefit_goes_on_where_new_fields_have_their_default():
+    steps = [{"technique": "prune", "ratio": 0.2}]
+    recipe = Recipe(name="study", model={"family": "resnet18"}, data={"source": "demo"}, compress=steps)
+    now = {**definition.definition_of(recipe), "version of torch": "2"}
+    given, older = definition.without_defaults(now, recipe), copy.deepcopy(now)
+    del older["finetune"]["epochs"], older["convert"]["parity"], older["compress"][0]["recover"]
+    assert list(definition.differences(older, now, given)) == []
+    assert [where for where, *_ in definition.differences(older, now)] == [
+        "finetune.epochs",
+        "convert.parity",
+        "compress",
+    ]
+    del older["model"]["family"], older["compress"][0]["ratio"], older["version of torch"]
+    different = [where for where, *_ in definition.differences(older, now, given)]
+    assert sorted(different) == ["compress", "model.family", "version of torch"]

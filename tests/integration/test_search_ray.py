@@ -11,6 +11,7 @@ from functools import partial
 
 import optuna
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 from ray.scripts.scripts import start as ray_start
 
@@ -18,7 +19,7 @@ from phonefit.pipeline.errors import RecipeError
 from phonefit.pipeline.folders import held
 from phonefit.pipeline.recipe_file import apply_overrides, load_recipe
 from phonefit.pipeline.result import TrialResult
-from phonefit.pipeline.search.ray_cluster import capacity, needs_of
+from phonefit.pipeline.search.ray_cluster import capacity, needs_of, options_of
 from phonefit.pipeline.search.ray_task import RUNS, Snapshot
 from phonefit.pipeline.search.result import SearchResult, pareto_front
 from phonefit.pipeline.search.study import search
@@ -139,6 +140,9 @@ def test_how_many_trials_run_at_the_same_time():
     assert capacity(machines, needs) == 2 + 1
     on_gpu = needs_of(apply_overrides(make_recipe(), {"bench.device": "emulator:counts", "train_on": "cuda"}))
     assert capacity([{"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0}}, *machines], on_gpu) == 2
+    assert ray.remote(capacity).options(**options_of(on_gpu))  # Ray refuses its own resources among the others
+    by_app = needs_of(apply_overrides(make_recipe(), {"bench.device": "app:A", "threads": 4}))
+    assert by_app == needs
 
 
 def test_the_commands_of_the_page_are_those_of_ray():

@@ -1,5 +1,6 @@
 package org.phonefit.demo
 
+import android.graphics.Bitmap
 import java.io.Closeable
 import java.io.File
 import java.io.IOException
@@ -45,9 +46,15 @@ internal class PushedModels(val models: List<PushedModel>, val problems: List<St
     }
 }
 
-/** What came of one picture; the latency is the median of the last runs. */
+/**
+ * What came of one picture; the latency is the median of the last runs.
+ *
+ * @property shown the picture, or what the model painted, small enough for the screen.
+ * @property photoWidth of the picture itself, in pixels.
+ */
 internal class Outcome(
-    val picture: Picture,
+    val shown: Bitmap,
+    val photoWidth: Int,
     val interpretation: Interpretation,
     val artifact: Artifact,
     val delegate: String,
@@ -77,7 +84,9 @@ internal class DemoModel(model: PushedModel) : Closeable {
         if (latencies.size > LATENCIES) latencies.removeFirst()
         if (measureMemory || memoryBytes == 0L) memoryBytes = pssBytes()
         val interpretation = interpret(artifact, session.outputs(), picture.width, picture.height)
-        return Outcome(picture, interpretation, artifact, session.delegate, median(latencies), memoryBytes)
+        val shown = bitmapOf((interpretation as? Interpretation.Painted)?.picture ?: picture)
+        val latency = median(latencies)
+        return Outcome(shown, picture.width, interpretation, artifact, session.delegate, latency, memoryBytes)
     }
 
     override fun close() = session.close()

@@ -17,7 +17,6 @@ import android.widget.Spinner
 import android.widget.TextView
 import java.io.IOException
 import org.phonefit.core.Interpretation
-import org.phonefit.core.Picture
 
 private const val CHOOSE_PHOTO = 1
 private const val ASK_CAMERA = 2
@@ -159,9 +158,8 @@ class MainActivity : Activity() {
         say(words.describe(interpretation, reference))
         figures.text = words.figures(outcome, R.string.figures)
         figures.contentDescription = words.figures(outcome, R.string.figures_description)
-        val shown: Picture = (interpretation as? Interpretation.Painted)?.picture ?: outcome.picture
         val objects = (interpretation as? Interpretation.Objects)?.objects.orEmpty()
-        picture.show(bitmapOf(shown), objects, outcome.picture.width)
+        picture.show(outcome.shown, objects, outcome.photoWidth)
         picture.contentDescription = getString(R.string.picture_description, result.text)
     }
 

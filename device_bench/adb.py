@@ -22,6 +22,7 @@ from phonefit.device_bench.adb_errors import (
     AdbCommandError,
     AdbTimeoutError,
     ConnectionLostError,
+    NotAttachedError,
     cause_of,
     message,
     remedy_for,
@@ -274,7 +275,7 @@ class Adb:
         cause, state = cause_of(error).splitlines()[0], self.state()
         if not begun and state != "device":
             absent = "not attached any more" if state == "absent" else state
-            return DeviceError(message(text, f"{self.serial} is {absent} ({cause})", state_remedy(state)))
+            return NotAttachedError(message(text, f"{self.serial} is {absent} ({cause})", state_remedy(state)))
         if not begun and "closed" in cause:
             cause = f"{cause}; the device may be older than Android 7, which cannot tell a program's exit status"
         where = f"; the device is now {state}" if state != "device" else ""

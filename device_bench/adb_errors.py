@@ -3,6 +3,10 @@
 from phonefit.device_bench.device import DeviceError, MeasurementError
 
 
+class NotAttachedError(DeviceError):
+    """The device was not there when a command was to begin."""
+
+
 class AdbCommandError(DeviceError):
     """The device answered, and refused or failed what was asked."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from phonefit.device_bench.adb_errors import AdbTimeoutError, ConnectionLostError, message
+from phonefit.device_bench.adb_errors import AdbTimeoutError, ConnectionLostError, NotAttachedError, message
 from phonefit.device_bench.app_job import (
     APPLICATION,
     BENCHMARK,
@@ -137,7 +137,8 @@ class PhoneApp:
                 if result is not None:
                     return result
             except DeviceError as error:
-                gone = isinstance(error, ConnectionLostError) or self._adb.state() != "device"
+                # it may be back by the time that its state is asked for
+                gone = isinstance(error, ConnectionLostError | NotAttachedError) or self._adb.state() != "device"
                 if not gone or not self._adb.wait_until_usable(deadline - time.monotonic()):
                     raise
             self._wait(pause)

@@ -89,6 +89,7 @@ lint: $(STAMP) ## ruff, mypy (strict), the direction of imports, the schema of t
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict android_demo/check
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 

@@ -174,6 +174,7 @@ def _work(
 ) -> None:
     """What a worker process does."""
     os.setpgid(0, 0)  # a terminal sends Ctrl-C to the whole group; here the parent passes it on
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the search began in the background
     end_with(parent)
     with captured_output(log_of(job.folder, number), f"worker {number}, process {os.getpid()}"):
         try:

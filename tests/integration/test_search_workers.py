@@ -80,6 +80,7 @@ from pathlib import Path
 from phonefit.pipeline.search.study import search
 from tests.integration.test_search_study import make_recipe
 from tests.integration.test_search_workers import waits
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with Ctrl-C ignored
 search(make_recipe(), runs=Path(sys.argv[1]), evaluate=partial(waits, pipe=sys.argv[2]), workers=2)
 """
 

@@ -96,7 +96,7 @@ def run_on_ray(
     needs, token = needs_of(job.recipe), uuid.uuid4().hex
     write_atomically(job.folder / TOKEN, token.encode())
     running: dict[Any, Claim] = {}
-    failures, lost_in_a_row = Failures(), 0
+    failures, lost_in_a_row, most_places = Failures(), 0, 0
     with _connected(address, needs) as ray:
         _refuse_without_machine(ray.nodes(), needs)
         # A lost task is not run again by Ray: the study decides on that.
@@ -104,6 +104,7 @@ def run_on_ray(
         try:
             while True:
                 places = capacity(ray.nodes(), needs)
+                most_places = max(most_places, places)  # a machine takes all of its trials along when it is lost
                 while len(running) < places and (claim := claim_trial(study, job)):
                     varied = apply_overrides(job.recipe, claim.values)
                     snapshot = Snapshot(study.get_trials(deepcopy=False), study.directions)
@@ -127,7 +128,7 @@ def run_on_ray(
                         lost_in_a_row += 1
                         give_up_lost(study, job, number)
                         claim.release()
-                        if lost_in_a_row >= DEATHS * max(1, places):
+                        if lost_in_a_row >= DEATHS * most_places:
                             raise SearchStoppedError(f"the search stopped: {lost_in_a_row} trials in a row were lost")
                         continue
                     lost_in_a_row = 0

@@ -112,6 +112,17 @@ def finish(study: "Study", claim: Claim, job: Job, evaluate: Evaluate) -> Phonef
 def _run(study: "Study", claim: Claim, job: Job, evaluate: Evaluate) -> PhonefitError | None:
     """Evaluate one trial and tell the study; returns why it failed, if it did."""
     from optuna.exceptions import UpdateFinishedTrialError
+
+    try:
+        return _told(study, claim, job, evaluate)
+    except UpdateFinishedTrialError:  # a database that was started anew has dropped the lock
+        number = claim.trial.number
+        logger.warning("trial %d was taken for lost by another process, which tries its point again", number)
+        return None
+
+
+def _told(study: "Study", claim: Claim, job: Job, evaluate: Evaluate) -> PhonefitError | None:
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
     recipe, trial = job.recipe, claim.trial
@@ -129,10 +140,10 @@ def _run(study: "Study", claim: Claim, job: Job, evaluate: Evaluate) -> Phonefit
             figures = {"values": outcome.values, "constraints": outcome.constraints}
             trial.set_user_attr("untrusted", figures)
             study.tell(trial, state=TrialState.FAIL)
-    except UpdateFinishedTrialError:  # a database that was started anew has dropped the lock
-        logger.warning("trial %d was taken for lost by another process, which tries its point again", trial.number)
+    except UpdateFinishedTrialError:
+        raise
     except TrialEndedError:
-        study.tell(trial, state=TrialState.PRUNED)
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
     except StoreError:
         give_back(study, trial)  # no trial can succeed without a disk
         raise

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from phonefit.pipeline.errors import RecipeError, StoreError
+from phonefit.pipeline.errors import PhonefitError, RecipeError, StoreError
 from phonefit.pipeline.recipe_file import apply_overrides
 from phonefit.pipeline.search.result import pareto_front
 from phonefit.pipeline.search.storage import FilePlace, place_of
@@ -129,7 +129,8 @@ def test_machines_that_share_a_database_leave_each_other_their_trials_and_take_o
 
 
 @pytest.mark.postgres
-def test_a_trial_whose_lock_the_database_has_dropped_is_left_to_whoever_took_it_over(tmp_path, recipe_in, caplog):
+@pytest.mark.parametrize("end", [None, PhonefitError("no such picture")])
+def test_a_trial_whose_lock_the_database_has_dropped_is_left_to_whoever_took_it_over(tmp_path, recipe_in, caplog, end):
     import psycopg
 
     recipe, calls = recipe_in("postgres"), []
@@ -140,6 +141,8 @@ def test_a_trial_whose_lock_the_database_has_dropped_is_left_to_whoever_took_it_
             with psycopg.connect(recipe.search.storage) as connection:
                 connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
             search(recipe, trials=2, runs=tmp_path / "other", evaluate=objective)
+            if end is not None:
+                raise end
         return objective(varied)
 
     with caplog.at_level(logging.WARNING):

@@ -1,16 +1,15 @@
 """TensorTrainSampler: few, dear trials over mixed spaces. An Optuna sampler that needs numpy and scipy only."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 from scipy.linalg import LinAlgError
 from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
 from scipy.stats import yeojohnson, yeojohnson_normmax
@@ -18,6 +17,7 @@ from scipy.stats.qmc import Sobol
 
 from phonefit.pipeline.search.samplers.axes import Axis, Floats, axes_of, distances, grid_around, random_points
 from phonefit.pipeline.search.samplers.base import WholeSpaceSampler
+from phonefit.pipeline.search.samplers.history import History, history_of
 from phonefit.pipeline.search.samplers.surrogate import (
     Surrogate,
     condition,
@@ -69,10 +69,11 @@ class TensorTrainSampler(WholeSpaceSampler):
 
     1. Parameters become axes. Numbers with up to 64 values, and categories that are numbers in order, are exact levels
        with an order; other categories are levels without one; what is left is continuous.
-    2. The first max(6, min(12, axes + 2)) trials: a scrambled Sobol sequence (Owen 1998), so that every level of every
-       axis comes up equally often.
+    2. The first max(4, min(7, axes // 2 + 2)) trials: the middle of all axes, as people choose ranges around what they
+       believe in, then a scrambled Sobol sequence (Owen 1998): every level of every axis comes up equally often.
     3. Values are standardised and made more normal by a Yeo-Johnson transform (Biometrika 87, 2000). Failed trials are
-       left out, pruned ones count with their last report. Of more than 400 trials, the best half and the latest.
+       left out, pruned ones count with their last report, and with the constraints that they are known to miss. Of
+       more than 400 trials, the best half and the latest.
     4. A Gaussian process with a sum of two product kernels is fitted by maximum a posteriori; see `surrogate`. On a
        grid its mean is an exact tensor train. Running trials take part with what is predicted for them (kriging
        believer, Ginsbourger et al. 2010). Under 60 trials three more draws of the kernel's parameters from their
@@ -116,7 +117,7 @@ class TensorTrainSampler(WholeSpaceSampler):
             return {}
         random = np.random.default_rng([self._seed, trial.number])
         axes = axes_of(search_space)
-        history = _history(study, trial, axes)
+        history = history_of(study, trial, axes)
         if len(history.points) < first_trials(len(axes)):
             chosen = _spread(axes, trial.number, _first_seed(study, trial, self._seed))
             if len(history.known) and distances(axes, chosen[None], history.known).min() <= _SAME:
@@ -128,64 +129,7 @@ class TensorTrainSampler(WholeSpaceSampler):
 
 def first_trials(axes: int) -> int:
     """Number of trials before the first model."""
-    return max(6, min(12, axes + 2))
-
-
-@dataclass(frozen=True)
-class _History:
-    """What the study holds.
-
-    Attributes:
-        points: of trials with values: float64 [n, axes].
-        losses: to be minimised: float64 [n, objectives].
-        constraints: at most 0 where they hold: float64 [n, constraints].
-        running: points of trials that run: float64 [m, axes].
-        known: every point that was begun, failed ones too.
-    """
-
-    points: Floats
-    losses: Floats
-    constraints: Floats
-    running: Floats
-    known: Floats
-
-
-def _history(study: Study, current: FrozenTrial, axes: Sequence[Axis]) -> _History:
-    signs = np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions])
-    points, losses, limits, running, known = [], [], [], [], []
-    for trial in study.get_trials(deepcopy=False):
-        if trial.number == current.number or any(axis.name not in trial.params for axis in axes):
-            continue
-        try:
-            point = [axis.encode(trial.params[axis.name]) for axis in axes]
-        except ValueError:  # the space has changed since
-            continue
-        known.append(point)
-        values = _values(trial)
-        if values is not None and np.isfinite(values).all():
-            points.append(point)
-            losses.append(signs * values)
-            limits.append(trial.constraints)
-        elif trial.state == TrialState.RUNNING:
-            running.append(point)
-    names = sorted({name for each in limits for name in each})
-    constraints = [[each.get(name, 0.0) for name in names] for each in limits]
-    shape = (-1, len(axes))
-    return _History(
-        np.array(points, dtype=np.float64).reshape(shape),
-        np.array(losses, dtype=np.float64).reshape(-1, len(signs)),
-        np.array(constraints, dtype=np.float64).reshape(len(points), len(names)),
-        np.array(running, dtype=np.float64).reshape(shape),
-        np.array(known, dtype=np.float64).reshape(shape),
-    )
-
-
-def _values(trial: FrozenTrial) -> Floats | None:
-    if trial.state == TrialState.COMPLETE:
-        return np.array(trial.values, dtype=np.float64)
-    if trial.state == TrialState.PRUNED and trial.intermediate_values:
-        return np.array([trial.intermediate_values[max(trial.intermediate_values)]])
-    return None
+    return max(4, min(7, axes // 2 + 2))
 
 
 def _first_seed(study: Study, trial: FrozenTrial, seed: int) -> int:
@@ -198,7 +142,9 @@ def _first_seed(study: Study, trial: FrozenTrial, seed: int) -> int:
 
 
 def _spread(axes: Sequence[Axis], place: int, seed: int) -> Floats:
-    """The next point of a scrambled Sobol sequence: every level of every axis comes up equally often."""
+    """The middle, then points of a scrambled Sobol sequence: every level of every axis comes up equally often."""
+    if place == 0:
+        return np.array([axis.at_share(0.5) for axis in axes])
     uniform = Sobol(len(axes), rng=np.random.default_rng(seed)).random_base2(place.bit_length())[place]
     return np.array([axis.at_share(float(share)) for axis, share in zip(axes, uniform, strict=True)])
 
@@ -210,24 +156,36 @@ def _far_from(known: Floats, axes: Sequence[Axis], random: np.random.Generator) 
     return best
 
 
+@dataclass(frozen=True)
+class _Target:
+    """What a surrogate is fitted to: points float64 [n, axes], values float64 [n]."""
+
+    points: Floats
+    values: Floats
+
+
 def _suggest(
-    history: _History, axes: Sequence[Axis], study: Study, trial: FrozenTrial, random: np.random.Generator
+    history: History, axes: Sequence[Axis], study: Study, trial: FrozenTrial, random: np.random.Generator
 ) -> Floats:
     losses = _one_loss(history.losses, random)
     if len(losses) > _LARGEST_HISTORY:
         best = np.argsort(losses, kind="stable")[: _LARGEST_HISTORY // 2]
         kept = np.union1d(best, np.arange(len(losses) - _LARGEST_HISTORY // 2, len(losses)))
-        history = _History(
-            history.points[kept], history.losses[kept], history.constraints[kept], history.running, history.known
+        history = replace(
+            history, points=history.points[kept], losses=history.losses[kept], constraints=history.constraints[kept]
         )
         losses = losses[kept]
-    targets = [_normal(losses), *(_signed_log(column) for column in history.constraints.T)]
+    goal = _Target(history.points, _normal(losses))
+    limits = [
+        _Target(np.concatenate([history.points, points]), _signed_log(np.append(held, excesses)))
+        for held, (points, excesses) in zip(history.constraints.T, history.missed, strict=True)
+    ]
     try:
-        surrogates = _fitted(targets, history, axes, study, trial)
-        others = _drawn(surrogates[0], history, targets[0], random)
+        surrogates = _fitted([goal, *limits], history, axes, study, trial)
+        others = _drawn(surrogates[0], history, goal, random)
     except LinAlgError:  # observations that contradict each other beyond the largest noise
         return _far_from(history.known, axes, random)
-    order = np.argsort(np.where(_feasible(history), losses, np.inf), kind="stable")
+    order = np.argsort(np.where(history.feasible(), losses, np.inf), kind="stable")
     elites = history.points[order[:_RANK]]
     grid = grid_around(axes, elites[:2], _COARSE_LEVELS, random)
     sizes = [len(levels) for levels in grid]
@@ -277,13 +235,8 @@ def _signed_log(values: Floats) -> Floats:
     return scaled
 
 
-def _feasible(history: _History) -> NDArray[np.bool_]:
-    held: NDArray[np.bool_] = np.all(history.constraints <= 0, axis=1)
-    return held
-
-
 def _fitted(
-    targets: Sequence[Floats], history: _History, axes: Sequence[Axis], study: Study, trial: FrozenTrial
+    targets: Sequence[_Target], history: History, axes: Sequence[Axis], study: Study, trial: FrozenTrial
 ) -> list[Surrogate]:
     """A surrogate for each target; running trials take part with what is predicted for them."""
     kinds, count = kinds_of(axes), len(axes)
@@ -298,14 +251,14 @@ def _fitted(
         if due:
             fresh = known is None or trials >= _REFIT_EVERY_TRIAL or trial.number % _FRESH_START_EVERY == 0
             starts = [theta, unordered_start(count), prior_mean(count)] if fresh else [theta]
-            some = _of_even_rank(target, _LARGEST_FIT)
-            theta = fit(history.points[some], target[some], kinds, starts, steps=40 if known is None else 15)
+            some = _of_even_rank(target.values, _LARGEST_FIT)
+            theta = fit(target.points[some], target.values[some], kinds, starts, steps=40 if known is None else 15)
         thetas.append(theta)
-        surrogate = condition(history.points, target, kinds, theta)
+        surrogate = condition(target.points, target.values, kinds, theta)
         if len(history.running):
             believed, _ = surrogate.at_points(history.running)
-            points = np.concatenate([history.points, history.running])
-            surrogate = condition(points, np.concatenate([target, believed]), kinds, theta)
+            points = np.concatenate([target.points, history.running])
+            surrogate = condition(points, np.concatenate([target.values, believed]), kinds, theta)
         surrogates.append(surrogate)
     if due:
         rounded = [[float(f"{value:.9g}") for value in theta] for theta in thetas]
@@ -329,21 +282,22 @@ def _stored(study: Study, trial: FrozenTrial, label: str, targets: int, axes: in
     return None
 
 
-def _drawn(surrogate: Surrogate, history: _History, target: Floats, random: np.random.Generator) -> list[Surrogate]:
+def _drawn(surrogate: Surrogate, history: History, goal: _Target, random: np.random.Generator) -> list[Surrogate]:
     """The same process with other parameters of the kernel that are as credible: few trials do not settle them."""
     if len(history.points) >= _SETTLED:
         return []
-    thetas = draws(history.points, target, surrogate.kinds, surrogate.theta, _DRAWS, random)
-    values = np.concatenate([target, surrogate.at_points(history.running)[0]]) if len(history.running) else target
+    thetas = draws(goal.points, goal.values, surrogate.kinds, surrogate.theta, _DRAWS, random)
+    believed = surrogate.at_points(history.running)[0] if len(history.running) else np.empty(0)
+    values = np.concatenate([goal.values, believed])
     return [condition(surrogate.points, values, surrogate.kinds, theta) for theta in thetas]
 
 
 def _acquisition(
-    objectives: Sequence[Surrogate], limits: Sequence[Surrogate], history: _History, grid: Sequence[Floats]
+    objectives: Sequence[Surrogate], limits: Sequence[Surrogate], history: History, grid: Sequence[Floats]
 ) -> Callable[[Indices], Floats]:
     """Log expected improvement, its mean over the objective's surrogates, plus log probability of each constraint."""
     on_grid, limits_on_grid = ([each.on_grid(grid) for each in surrogates] for surrogates in (objectives, limits))
-    feasible = history.points[_feasible(history)]
+    feasible = history.points[history.feasible()]
     # the predicted mean at the best point, not its value: noise must not set a mark that nothing reaches
     references = [float(each.at_points(feasible)[0].min()) for each in objectives] if len(feasible) else []
 

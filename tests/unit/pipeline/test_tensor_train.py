@@ -4,6 +4,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 from scipy.integrate import quad
 from scipy.optimize import check_grad
 from scipy.stats import norm
@@ -173,6 +174,31 @@ def test_noise_does_not_stop_it():
     study = studied(TensorTrainSampler(0, SPACE), lambda parameters: loss(parameters) + noise.normal(scale=0.3), 60)
     best = min(loss(trial.params) for trial in study.trials[-10:])
     assert best < 0.3
+
+
+def test_the_first_trial_is_the_middle():
+    space = {"x": FloatDistribution(-1.0, 3.0), "n": IntDistribution(0, 10), "c": CategoricalDistribution(["a", "b"])}
+    study = optuna.create_study(sampler=TensorTrainSampler(0, space))
+    assert study.ask(space).params == {"x": 1.0, "n": 5, "c": "b"}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_it_learns_where_trials_are_ended_for_missing_a_limit(told):
+    """The loss falls towards x = 1, where no trial may go to its end."""
+    space = {"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)}
+    study = optuna.create_study(sampler=TensorTrainSampler(1, space))
+    ended = 0
+    for number in range(24):
+        trial = study.ask(space)
+        x = trial.params["x"]
+        if told or x <= 0.5:
+            trial.set_constraint("size", x - 0.5)
+        if x > 0.5:
+            ended += number >= 12
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, (1 - x) + (trial.params["y"] - 0.3) ** 2)
+    assert (ended <= 2) is told
 
 
 def test_no_point_of_a_small_space_is_tried_twice():

@@ -25,7 +25,7 @@ from phonefit.pipeline.progress import TerminalProgress, error_console
 SAMPLERS = ("grid", "random", "tpe", "nsga2", "tensor_train", "gp")
 SCREENED = "tpe"
 """The sampler that rules are tried with: the default of a recipe."""
-SCREENINGS = {None: ("promotion", "all"), 800_000: tuple(RULES)}
+SCREENINGS = {None: tuple(rules for rules in RULES if "promotion" in rules or rules == "all"), 800_000: tuple(RULES)}
 """Limit of instructions -> rules: without a budget, and with one that about half of the space keeps. The checks of the
 architecture and before the device have nothing to hold a file against without one."""
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "search-demo.svg"

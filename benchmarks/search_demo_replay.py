@@ -44,12 +44,15 @@ from phonefit.pipeline.search.trials import work
 REPLAYS = CACHE / "replays.jsonl"
 OFF: dict[str, JsonValue] = {"architecture": "off", "before_device": False}
 PROMOTION: dict[str, JsonValue] = {"factor": 3}
+LATE: dict[str, JsonValue] = {"factor": 3, "least_epochs": 3}
 RULES: dict[str, dict[str, JsonValue]] = {
     "none": OFF,
     "architecture": {**OFF, "architecture": "declared"},
     "before device": {**OFF, "before_device": True},
     "promotion": {**OFF, "promotion": PROMOTION},
+    "promotion, not before epoch 3": {**OFF, "promotion": LATE},
     "all": {"architecture": "declared", "before_device": True, "promotion": PROMOTION},
+    "all, promotion not before epoch 3": {"architecture": "declared", "before_device": True, "promotion": LATE},
 }
 TRIALS, MOST = 40, 60
 MARGIN = 0.1  # of the range of an objective, from the worst point of the space to the reference of the hypervolume

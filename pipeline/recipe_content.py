@@ -21,6 +21,7 @@ _STAND_INS: Mapping[str, JsonValue] = {
     "data": {"source": "demo"},
 }
 _ROUNDS = 10
+_OPEN = {("model", "arguments"), ("task", "arguments"), ("search", "space")}  # a person names the keys
 
 Parts = tuple[str | int, ...]
 
@@ -66,7 +67,7 @@ def set_value(
         last = depth == len(parts) - 1
         here = ".".join(parts[:depth])
         if isinstance(current, dict):
-            is_open = create or tuple(parts[:depth]) in {("model", "arguments"), ("search", "space")}
+            is_open = create or tuple(parts[:depth]) in _OPEN
             if part not in current and not (is_open and (last or create)):
                 return Problem(tuple(parts), f"no such path{suggest(part, current)}")
             if last:
@@ -85,7 +86,8 @@ def set_value(
                 return None
             current = current[int(part)]
         else:
-            return Problem(tuple(parts), f"{here} is a single value, it has nothing inside")
+            options = "; a task with options is written {name: …, OPTION: …}" if here == "task" else ""
+            return Problem(tuple(parts), f"{here} is a single value, it has nothing inside{options}")
     return Problem(tuple(parts), "an empty path")
 
 

@@ -35,7 +35,13 @@ NOT_SEARCHED: Mapping[str, str] = {
     "name": "one study belongs to one name",
     "schema_number": "it belongs to the file format",
     "description": "it changes nothing",
-    "task": "qualities of different tasks cannot be compared",
+    "task": "qualities of different tasks cannot be compared; what is inside, such as task.loss, can be searched",
+    "task.name": "qualities of different tasks cannot be compared",
+    "task.factory": "qualities of different tasks cannot be compared",
+    "task.unit": "it changes nothing",
+    **dict.fromkeys(
+        ("task.picture", "task.features", "task.content_weight", "task.style_weight"), "the quality is measured with it"
+    ),
     "data": "trials on different pictures cannot be compared; only data.input can be searched",
     "budget": "trials under different limits cannot be compared",
     "search": "a search cannot change itself",
@@ -43,7 +49,8 @@ NOT_SEARCHED: Mapping[str, str] = {
     "bench.reuse": "it changes nothing",
     "bench.energy": "it changes no file",
 }
-"""Paths that a search may not vary, with the reason. Inside data, data.input may be searched."""
+"""Paths that a search may not vary, with the reason. Inside data, data.input may be searched; inside task, what is not
+named here."""
 
 
 def axes_in_order(recipe: Recipe) -> dict[str, Plain | Conditional]:
@@ -176,8 +183,10 @@ def _why_missing(content: dict[str, JsonValue], path: str) -> str:
 def _not_searched(path: str) -> str | None:
     if path == "data.input" or path.startswith("data.input."):
         return None
-    reasons = [reason for start, reason in NOT_SEARCHED.items() if path == start or path.startswith(f"{start}.")]
-    return reasons[0] if reasons else None
+    around = [start for start in NOT_SEARCHED if path == start or path.startswith(f"{start}.")]
+    if not around or (around == ["task"] and path != "task"):  # options of a task that have no reason of their own
+        return None
+    return NOT_SEARCHED[around[-1]]
 
 
 def _tried(axis: Plain) -> Iterator[JsonValue]:

@@ -10,6 +10,7 @@ from phonefit.pipeline.recipe_space import Conditional, axes_in_order
 
 PRUNE = {"technique": "prune", "ratio": 0.2}
 QUANTISE = {"technique": "quantise"}
+REGRESSION = {"name": "regression", "unit": "years", "minimum": 0}
 
 
 def make_recipe(space, **sections):
@@ -123,6 +124,52 @@ def test_any_path_can_be_searched(space, values, place):
 )
 def test_what_can_never_run_is_refused_with_the_reason(space, expected):
     (problem,) = problems_of(make_recipe(space))
+    assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "choices", "value"),
+    [
+        (REGRESSION, "task.loss", ["l1", "huber", "expectation"], "expectation"),
+        (REGRESSION, "task.bins", {"low": 11, "high": 101, "integer": True}, 21),
+        (REGRESSION, "task.maximum", [None, 100], 100),
+        ({"name": "multi_label"}, "task.recall", {"low": 0.8, "high": 0.95}, 0.9),
+        ({"factory": "my.grades:make", "arguments": {"softness": 0.5}}, "task.arguments.softness", [0.3, 0.7], 0.7),
+        ({"factory": "my.grades:make"}, "task.arguments.softness", [0.3, 0.7], 0.7),
+    ],
+)
+def test_the_options_of_a_task_can_be_searched(asked, path, choices, value):
+    recipe = make_recipe({path: choices}, task=asked)
+    check_recipe(recipe)
+    varied = apply_overrides(recipe, {path: value})
+    check_point(varied)
+    option = path.rpartition(".")[2]
+    assert (varied.task.arguments[option] if "factory" in asked else getattr(varied.task, option)) == value
+
+
+@pytest.mark.parametrize(
+    ("asked", "space", "expected"),
+    [
+        (REGRESSION, {"task.loss": ["l1", "hubert"]}, "gives task.loss: 'hubert' is not allowed; did you mean 'huber'"),
+        (REGRESSION, {"task.bins": {"low": 2, "high": 9, "integer": True}}, "task.bins: 2 gives task.bins: 2 is not"),
+        (REGRESSION, {"task.maximum": [100, -1]}, "-1 gives task: minimum 0 is not below maximum -1"),
+        (REGRESSION, {"task.los": ["l1"]}, "search.space.task.los: no such path; did you mean 'loss'?"),
+        (REGRESSION, {"task.recall": [0.9]}, "search.space.task.recall: no such path"),
+        ("regression", {"task.loss": ["l1"]}, "a task with options is written {name: …, OPTION: …}"),
+        (
+            {"name": "multi_label"},
+            {"task.recall": [0.9, 1.5]},
+            "task.recall: 1.5 gives task.recall: 1.5 is not allowed",
+        ),
+        (REGRESSION, {"task.unit": ["years", "days"]}, "cannot be searched: it changes nothing"),
+        (REGRESSION, {"task.name": ["regression"]}, "cannot be searched: qualities of different tasks"),
+        ({"name": "style"}, {"task.style_weight": [1.0, 2.0]}, "cannot be searched: the quality is measured with it"),
+        ({"factory": "a:b"}, {"task.factory": ["a:b", "a:c"]}, "cannot be searched: qualities of different tasks"),
+        ("classification", {"task": ["classification"]}, "what is inside, such as task.loss, can be searched"),
+    ],
+)
+def test_what_does_not_fit_a_task_is_refused(asked, space, expected):
+    (problem,) = problems_of(make_recipe(space, task=asked))
     assert expected in problem
 
 

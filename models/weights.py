@@ -1,13 +1,15 @@
-"""Reading and writing weights: safetensors and weights-only .pt files, never a pickle that runs code."""
+"""Reading and writing weights: safetensors, weights-only .pt and .h5 files, never a pickle that runs code."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, load, nn
+from torch import Tensor, from_numpy, load, nn
 
-from phonefit.models.errors import FileFormatError, ModelError
+from phonefit.models import tfjs_weights
+from phonefit.models.decoding import EmbeddingDecoding
+from phonefit.models.errors import FileFormatError, ModelError, first_line
 from phonefit.models.record import write_atomically
 from phonefit.models.registry import MODELS, model_spec
 from phonefit.models.spec import Architecture
@@ -34,9 +36,10 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights_file(path: Path) -> dict[str, Tensor]:
-    """Read a person's weights: .safetensors, or a .pt/.pth that holds tensors only.
+    """Read a person's weights: .safetensors, a .pt/.pth that holds tensors only, a .h5 of Keras, or
+    the manifest of TensorFlow.js weights.
 
-    A .pt file may hold the state dict itself or one under "state_dict" or "model".
+    A .pt file may hold the state dict itself or one under "state_dict" or "model". Names in a .h5 file are paths.
 
     Raises:
         FileFormatError: the file is missing, holds pickled code, or holds no tensors.
@@ -45,6 +48,10 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
         raise FileFormatError(f"{path}: no such file; give the path of a .safetensors or weights-only .pt file")
     if path.suffix == ".safetensors":
         return load_safetensors(path)
+    if path.suffix == ".h5":
+        return _load_h5(path)
+    if path.name.endswith(tfjs_weights.ENDING):
+        return tfjs_weights.load_tfjs(path)
     try:
         content = load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -66,6 +73,25 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise FileFormatError(f"{path}: holds no tensors by name; save model.state_dict()")
     return tensors
+
+
+def _load_h5(path: Path) -> dict[str, Tensor]:
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise FileFormatError(f"{path}: reading .h5 files needs h5py; pip install h5py") from None
+    found: dict[str, Tensor] = {}
+
+    def note(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
+            found[name] = from_numpy(item[()])
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(note)
+    except OSError as error:
+        raise FileFormatError(f"{path}: not a readable HDF5 file ({first_line(error)})") from None
+    return found
 
 
 def initialise(network: nn.Module, architecture: Architecture, weights: str, labels: Sequence[str] = ()) -> str:
@@ -91,6 +117,8 @@ def initialise(network: nn.Module, architecture: Architecture, weights: str, lab
     if Path(weights).is_dir():
         return _load_checkpoint(network, architecture, Path(weights), labels)
     state = load_weights_file(Path(weights))
+    if architecture.detector is not None:  # what is known of the features, whatever head the file has
+        return _matching_sentence(network, state, Path(weights).name)
     replaced = load_adapted(network, state, weights, None if architecture.family is None else HEAD)
     # the name alone: the sentence is kept in the checkpoint, which must not depend on where the file lay
     return _sentence(network, set(network.state_dict()) - set(replaced), Path(weights).name, bool(replaced))
@@ -105,11 +133,11 @@ def _load_checkpoint(network: nn.Module, architecture: Architecture, folder: Pat
     known = {label: row for row, label in enumerate(checkpoint.info.labels)}
     old = checkpoint.load()
     layer, before, own = last_layer(network), old.state_dict(), network.state_dict()
-    if tuple(labels) == checkpoint.info.labels and {name: own[name].shape for name in own} == {
-        name: before[name].shape for name in before
-    }:
+    same_shapes = {name: own[name].shape for name in own} == {name: before[name].shape for name in before}
+    whole = tuple(labels) == checkpoint.info.labels or isinstance(checkpoint.info.decoding, EmbeddingDecoding)
+    if same_shapes and whole:  # an embedding's outputs are not its labels: they serve others as well
         load_strictly(network, before, str(folder))
-        return f"all from a checkpoint of {architecture.family or architecture.factory} with the same labels"
+        return f"all from a checkpoint of {architecture.family or architecture.factory}"
     state = {name: tensor for name, tensor in before.items() if not name.startswith(f"{layer}.")}
     kept = {row: known[label] for row, label in enumerate(labels) if label in known}
     for part in ("weight", "bias"):
@@ -139,9 +167,13 @@ def _load_pretrained(network: nn.Module, architecture: Architecture) -> str:
         )
     origin = f"{spec.pretrained.package} ({spec.pretrained.published})"
     state = spec.pretrained.rename(load_weights_file(spec.pretrained.locate()))
-    if architecture.depth == 1 and architecture.width == 1:
+    if architecture.depth == 1 and architecture.width == 1 and architecture.detector is None:
         replaced = load_adapted(network, state, origin, HEAD)
         return _sentence(network, set(network.state_dict()) - set(replaced), origin, bool(replaced))
+    return _matching_sentence(network, state, origin)
+
+
+def _matching_sentence(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> str:
     loaded = load_matching(network, state)
     return _sentence(network, loaded, origin, not any(name.startswith(f"{HEAD}.") for name in loaded))
 

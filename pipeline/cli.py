@@ -19,6 +19,7 @@ from phonefit.pipeline.cli_common import (
 from phonefit.pipeline.cli_deploy import app as deploy_app
 from phonefit.pipeline.cli_devices import app as devices_app
 from phonefit.pipeline.cli_explain import app as explain_app
+from phonefit.pipeline.cli_faces import app as faces_app
 from phonefit.pipeline.cli_search import app as search_app
 from phonefit.pipeline.cli_search import run_search
 from phonefit.pipeline.cli_size import app as size_app
@@ -43,6 +44,7 @@ app.add_typer(devices_app)
 app.add_typer(deploy_app)
 app.add_typer(size_app, name="size")
 app.add_typer(explain_app)
+app.add_typer(faces_app)
 
 
 @app.command(epilog="Example: phonefit run demo finetune.epochs=2 'convert.runtimes=[tflite]'")

@@ -18,10 +18,11 @@ from phonefit.models.targets import rows_by_class
 from phonefit.models.tasks.task import merit_of
 from phonefit.models.weights import HEAD, last_layer
 from phonefit.pipeline.context import Context
+from phonefit.pipeline.criterion import EVALUATION_BATCH
 from phonefit.pipeline.determinism import deterministic
 from phonefit.pipeline.errors import ModelError, TrainingError
 from phonefit.pipeline.recipe_steps import FinetuneConfig
-from phonefit.pipeline.train import EVALUATION_BATCH, Epoch, TrainOutcome, judged, validation_outputs
+from phonefit.pipeline.train import Epoch, TrainOutcome, judged, validation_outputs
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))
 """Of the squared weights, beside the mean loss; for features with a mean variance of 1."""

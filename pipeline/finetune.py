@@ -55,7 +55,7 @@ def finetune(recipe: Recipe, context: Context, after_epoch: AfterEpoch | None = 
         StoreError: the run folder cannot be written.
     """
     preprocess = context.data.preprocess
-    architecture = architecture_of(recipe.model, context.task.outputs(context.data.labels), preprocess)
+    architecture = architecture_of(recipe.model, context.task, context.data.labels, preprocess)
     weights = weights_digest(recipe.model)
     inputs = {"data": context.data.digest, "weights": weights}
     config: dict[str, JsonValue] = {
@@ -109,7 +109,7 @@ def quality_before(folder: Path, task: Task) -> float | None:
     return merit_of(task.better, json.loads(path.read_text())[0]) if path.is_file() else None
 
 
-def architecture_of(model: ModelConfig, outputs: int, preprocess: Preprocess) -> Architecture:
+def architecture_of(model: ModelConfig, task: Task, labels: Sequence[str], preprocess: Preprocess) -> Architecture:
     """What rebuilds the recipe's untrained network."""
     return Architecture(
         family=model.family,
@@ -118,7 +118,8 @@ def architecture_of(model: ModelConfig, outputs: int, preprocess: Preprocess) ->
         depth=model.depth,
         width=model.width,
         head=model.head,
-        outputs=outputs,
+        detector=None if model.family is None else task.detector,
+        outputs=task.outputs(labels, preprocess),
         height=preprocess.height,
         width_pixels=preprocess.width,
     )

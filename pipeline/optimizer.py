@@ -21,17 +21,17 @@ def one_cycle(share: float) -> float:
 
 
 def optimizer_of(
-    network: nn.Module, matching: nn.Module, config: TrainConfig, layer_decay: float
+    network: nn.Module, along: nn.Module, config: TrainConfig, layer_decay: float
 ) -> torch.optim.Optimizer:
     """Each of its groups has the share `rate` of the learning rate, see `layer_decay` of FinetuneConfig.
 
     Weight decay is for weights, not for biases and BatchNorm (He et al. 2018, arXiv 1812.01187).
 
     Args:
-        matching: layers that learn along and are no part of the network.
+        along: what learns with the network and is no part of it.
     """
     groups: list[dict[str, Any]] = []
-    for rate, parameters in _by_rate(network, matching, layer_decay):
+    for rate, parameters in _by_rate(network, along, layer_decay):
         learning = [parameter for parameter in parameters if parameter.requires_grad]
         weights, others = ([one for one in learning if (one.ndim > 1) == many] for many in (True, False))
         groups.append({"params": weights, "weight_decay": config.weight_decay, "rate": rate})
@@ -42,13 +42,13 @@ def optimizer_of(
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
-def _by_rate(network: nn.Module, matching: nn.Module, layer_decay: float) -> Iterator[tuple[float, list[nn.Parameter]]]:
+def _by_rate(network: nn.Module, along: nn.Module, layer_decay: float) -> Iterator[tuple[float, list[nn.Parameter]]]:
     """Share of the learning rate -> parameters: one share for all, or a higher one for each layer in turn, up to 1."""
     if layer_decay == 1:
-        yield 1.0, [*network.parameters(), *matching.parameters()]
+        yield 1.0, [*network.parameters(), *along.parameters()]
         return
     layers = [list(module.parameters(recurse=False)) for module in network.modules()]
     layers = [parameters for parameters in layers if parameters]
     for place, parameters in enumerate(layers):
         yield layer_decay ** (1 - place / max(1, len(layers) - 1)), parameters
-    yield 1.0, list(matching.parameters())
+    yield 1.0, list(along.parameters())

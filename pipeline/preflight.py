@@ -60,8 +60,7 @@ def _layer_problems(recipe: Recipe, context: Context) -> Iterator[Problem]:
         return
     from torch import nn
 
-    outputs = context.task.outputs(context.data.labels)
-    architecture = architecture_of(recipe.model, outputs, context.data.preprocess)
+    architecture = architecture_of(recipe.model, context.task, context.data.labels, context.data.preprocess)
     first = recipe.steps[0]
     if isinstance(first, DistilConfig) and first.student is not None:  # the steps after it work on the student
         architecture = architecture_of_student(first.student, architecture)

@@ -14,13 +14,13 @@ from pydantic import JsonValue, ValidationError
 from phonefit.models.data import load_data
 from phonefit.models.data.dataset import DataSet, Sample, Side, Unreadable
 from phonefit.models.data.picture import picture_digest
-from phonefit.models.data.preprocess import apply, normalise
+from phonefit.models.data.preprocess import apply, normalise, placed_target
 from phonefit.models.data.source import OnProgress, SourceConfig, balanced_shares, map_in_threads
 from phonefit.models.data.split import Conflict, find_conflicts, first_of_each, split
 from phonefit.models.quantisation import CalibrationSet
 from phonefit.models.record import Record, digest_of
 from phonefit.models.spec import Preprocess
-from phonefit.models.targets import TargetKind, Targets, rows_by_class, targets_array
+from phonefit.models.targets import SplitBy, Target, TargetKind, Targets, rows_by_class, targets_array
 from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.context import Progress
 from phonefit.pipeline.errors import DataError, RecipeError
@@ -59,6 +59,7 @@ class PreparedPictures:
         unreadable: pictures that were left out.
         conflicts: pictures that appear under several labels.
         reused: the pictures were prepared before.
+        kind: of the targets.
     """
 
     labels: tuple[str, ...]
@@ -69,6 +70,7 @@ class PreparedPictures:
     unreadable: tuple[Unreadable, ...]
     conflicts: tuple[Conflict, ...]
     reused: bool
+    kind: TargetKind = "class"
 
     def pixels(self, side: Side) -> NDArray[np.uint8]:
         """RGB uint8 [N, height, width, 3], memory-mapped."""
@@ -76,7 +78,9 @@ class PreparedPictures:
         return rows
 
     def targets(self, side: Side) -> Targets:
-        """What is to be learned of each picture: [N] or [N, labels]."""
+        """What is to be learned of each picture, see `Targets`."""
+        if self.kind == "picture":
+            return self.pixels(side).transpose(0, 3, 1, 2)
         rows: Targets = np.load(_targets_file(self.folder, side))
         return rows
 
@@ -115,12 +119,18 @@ def resolve_preprocess(base: Preprocess, overrides: InputConfig) -> Preprocess:
 
 
 def prepare(
-    config: DataConfig, preprocess: Preprocess, store: Store, progress: Progress, kind: TargetKind = "class"
+    config: DataConfig,
+    preprocess: Preprocess,
+    store: Store,
+    progress: Progress,
+    kind: TargetKind = "class",
+    split_by: SplitBy = "picture",
 ) -> PreparedPictures:
     """Load, split and resize the data of a recipe; what the store has already is not done again.
 
     Args:
         kind: what the task learns of each picture.
+        split_by: what the task keeps together, where the recipe does not say.
 
     Raises:
         DataError: the data cannot serve (see the sources and the split), or a picture is unreadable and
@@ -130,8 +140,11 @@ def prepare(
     dataset = load_dataset(config, store, progress, kind)
     if dataset.unreadable and config.unreadable == "refuse":
         raise DataError(_refusal(dataset.unreadable))
-    sides = split(dataset, config.split.validation, config.split.test, config.split.seed)
-    choice: dict[str, JsonValue] = {"split": config.split.as_json()}
+    by = config.split.by or split_by
+    sides = split(dataset, config.split.validation, config.split.test, config.split.seed, by)
+    choice: dict[str, JsonValue] = {"split": config.split.model_dump(mode="json", exclude={"by"})}
+    if by != "picture":  # without it keys are those from before there was a choice
+        choice["split_by"] = by
     if config.shots is not None:
         sides = {**sides, "train": first_of_each(dataset, sides["train"], config.shots)}
         choice["shots"] = config.shots
@@ -141,11 +154,14 @@ def prepare(
         with progress.stage("Resizing pictures", len(dataset.samples)) as advance:
             for side, indices in sides.items():
                 samples = [dataset.samples[index] for index in indices]
+                placed: list[Target] = []
                 with _pixels_file(folder, side).open("wb") as stream:
-                    for _ in _write_pixels(stream, dataset, samples, preprocess):
+                    for sample, size in zip(samples, _write_pixels(stream, dataset, samples, preprocess), strict=True):
+                        placed.append(placed_target(kind, sample.label, size, preprocess))
                         advance()
-                targets = targets_array(kind, [sample.label for sample in samples], len(dataset.labels))
-                np.save(_targets_file(folder, side), targets)
+                if kind != "picture":  # the targets are the pixels
+                    targets = targets_array(kind, placed, len(dataset.labels))
+                    np.save(_targets_file(folder, side), targets)
         names = {side: tuple(dataset.samples[index].name for index in indices) for side, indices in sides.items()}
         PicturesRecord(labels=dataset.labels, names=names).save(folder / RECORD_FILE)
 
@@ -167,6 +183,7 @@ def prepare(
         unreadable=dataset.unreadable,
         conflicts=find_conflicts(dataset),
         reused=result.reused,
+        kind=kind,
     )
 
 
@@ -189,23 +206,25 @@ def _refusal(unreadable: Sequence[Unreadable]) -> str:
 
 def _write_pixels(
     stream: BinaryIO, dataset: DataSet, samples: Sequence[Sample], preprocess: Preprocess
-) -> Iterator[None]:
-    """Write one .npy file row by row, one step for each; not memory-mapped, as a full disk would kill the process."""
+) -> Iterator[tuple[int, int]]:
+    """Write one .npy file row by row, and give the width and height that each picture had; not memory-mapped, as a full
+    disk would kill the process.
+    """
 
-    def row(sample: Sample) -> bytes:
+    def row(sample: Sample) -> tuple[bytes, tuple[int, int]]:
         try:
             image = dataset.read(sample)
         except DataError as error:  # it could be read a moment ago
             raise DataError(f"{sample.name}: {error}") from error
         if picture_digest(image) != sample.digest:
             raise DataError(f"{sample.name} changed while the data was being read; run the same command again")
-        return apply(image, preprocess).tobytes()
+        return apply(image, preprocess).tobytes(), image.size
 
     shape = (len(samples), preprocess.height, preprocess.width, 3)
     np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    for content in map_in_threads(row, samples):
+    for content, size in map_in_threads(row, samples):
         stream.write(content)
-        yield
+        yield size
 
 
 def load_dataset(config: DataConfig, store: Store, progress: Progress, kind: TargetKind = "class") -> DataSet:

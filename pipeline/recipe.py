@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, fiel
 
 from phonefit.models.artifact import Runtime
 from phonefit.models.spec import HeadOptions
+from phonefit.models.targets import SplitBy
 from phonefit.models.tasks.options import TaskChoice
 from phonefit.pipeline.recipe_auto import AutoConfig, BudgetConfig
 from phonefit.pipeline.recipe_search import SearchConfig
@@ -60,11 +61,17 @@ class ModelConfig(Config):
 
 
 class SplitConfig(Config):
-    """Shares of the validation and the test side; the rest is for training."""
+    """Shares of the validation and the test side; the rest is for training.
+
+    `by`: what is kept on one side: each picture, or all of a class, so that quality is judged on classes that were not
+    trained on (an open set, such as strangers' faces). Where it is not given, embeddings are split by class, and
+    everything else by picture.
+    """
 
     validation: float = Field(default=0.15, gt=0, lt=0.9)
     test: float = Field(default=0.15, gt=0, lt=0.9)
     seed: int = 0
+    by: SplitBy | None = None
 
     @model_validator(mode="after")
     def _leaves_training(self) -> "SplitConfig":
@@ -88,15 +95,21 @@ class InputConfig(Config):
     std: tuple[float, float, float] | None = None
 
 
+PATHLESS = ("demo", "drawn_faces", "drawn_signs")
+"""Sources that phonefit brings."""
+
+
 class DataConfig(Config):
     """Where the labelled pictures are. Relative paths start at the current directory.
 
     source: image_folder (path/CLASS/picture), csv (path: file with columns path,label for classes, path,value for
     numbers, path,labels for labels separated by "|", or `column` instead of the second), idx (path: images,
-    labels_path: labels), demo (packaged photographs; no path; `column` cell: the classes are the types of cells).
+    labels_path: labels), demo (packaged photographs; no path; `column` cell: the classes are the types of cells),
+    drawn_faces (generated; no path), coco (boxes; path: folder of pictures, labels_path: annotations in JSON),
+    drawn_signs (generated, boxes; no path).
     """
 
-    source: Literal["image_folder", "csv", "idx", "demo"]
+    source: Literal["image_folder", "csv", "idx", "demo", "drawn_faces", "coco", "drawn_signs"]
     path: Path | None = None
     labels_path: Path | None = None
     column: str | None = None
@@ -108,12 +121,14 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _paths_fit(self) -> "DataConfig":
-        if self.source != "demo" and self.path is None:
+        if self.source not in PATHLESS and self.path is None:
             raise ValueError(f"source {self.source} needs path, for example data.path=my_pictures")
-        if self.source == "demo" and self.path is not None:
-            raise ValueError("source demo is packaged and takes no path; for your own say source: image_folder")
-        if (self.source == "idx") != (self.labels_path is not None):
-            raise ValueError("labels_path is needed for source idx, and only there")
+        if self.source in PATHLESS and self.path is not None:
+            raise ValueError(
+                f"source {self.source} comes with phonefit and takes no path; for your own say source: image_folder"
+            )
+        if (self.source in ("idx", "coco")) != (self.labels_path is not None):
+            raise ValueError("labels_path is needed for the sources idx and coco, and only there")
         if self.column is not None and self.source not in ("csv", "demo"):
             raise ValueError("column is of source csv, or cell of source demo")
         return self

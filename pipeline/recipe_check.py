@@ -16,7 +16,7 @@ from phonefit.models.errors import PhonefitError
 from phonefit.models.quantisation import Granularity, Scheme
 from phonefit.models.registry import MODELS
 from phonefit.models.tasks import TASKS, task
-from phonefit.models.tasks.options import OwnTaskOptions, RegressionOptions
+from phonefit.models.tasks.options import DetectionOptions, OwnTaskOptions, StyleOptions, TaskOptions
 from phonefit.pipeline.recipe import DataConfig, ModelConfig, Recipe
 from phonefit.pipeline.recipe_auto import AutoConfig, BudgetConfig
 from phonefit.pipeline.recipe_content import (
@@ -34,6 +34,9 @@ from phonefit.pipeline.recipe_steps import DistilConfig, PruneConfig, QuantiseCo
 _SCALES: frozenset[Granularity] = frozenset({"per_channel", "per_tensor"})
 _CHANNELS: frozenset[Granularity] = frozenset({"per_channel"})
 _BLOCKS: frozenset[Granularity] = frozenset({"per_block"})
+
+FOLDERS = {"image_folder": "folder with a folder of pictures a class", "coco": "folder of pictures"}
+"""Sources whose path is a folder, in words."""
 
 RUNTIME_SCHEMES: Mapping[Runtime, Mapping[Scheme, frozenset[Granularity]]] = {
     # XNNPACK in ExecuTorch: no kernels with integer weights and float activations, dynamic ones per channel only
@@ -150,12 +153,41 @@ def _task_problems(recipe: Recipe) -> Iterator[Problem]:
         problem := target_problem(recipe.data.source, task(recipe.task).target)
     ):
         yield Problem(("data", "source"), problem)
-    if isinstance(recipe.task, RegressionOptions) or recipe.task == "regression":
+    if isinstance(recipe.task, StyleOptions):
+        for name, path in recipe.task.files.items():
+            if not path.is_file():
+                yield Problem(("task", name), f"no file {str(path)!r} in {Path.cwd()}")
+    if isinstance(recipe.task, DetectionOptions):
+        without = [runtime for runtime in recipe.convert.runtimes if runtime != "onnx"]
+        if recipe.task.nms == "inside" and without:
+            text = f"{', '.join(without)} has no operator for it; say outside, or convert: {{runtimes: [onnx]}}"
+            yield Problem(("task", "nms"), text)
+    if recipe.data.split.by == "class" and _is_known(recipe.task) and task(recipe.task).split_by != "class":
+        text = "on each side the task needs the classes that it learns; leave it out, or say picture"
+        yield Problem(("data", "split", "by"), text)
+    if reason := _unbalanced(recipe.task):
         steps: list[tuple[Parts, object]] = [(("finetune",), recipe.finetune)]
         steps += [(("compress", index), step) for index, step in enumerate(recipe.steps)]
         for place, step in steps:
             if getattr(step, "class_weights", None) == "balanced":
-                yield Problem((*place, "class_weights"), "numbers have no classes to balance; leave it out")
+                yield Problem((*place, "class_weights"), f"{reason}; leave it out")
+
+
+def _is_known(asked: str | TaskOptions) -> bool:
+    """Whether it is one of our tasks: a person's own is not imported here."""
+    return asked in TASKS if isinstance(asked, str) else not isinstance(asked, OwnTaskOptions)
+
+
+def _unbalanced(asked: str | TaskOptions) -> str | None:
+    """Why a task knows no class weights."""
+    name = asked if isinstance(asked, str) else getattr(asked, "name", "")
+    reasons = {
+        "style": "pictures have no classes to balance",
+        "detection": "every point has a score for each label, so there is nothing to balance",
+        "regression": "numbers have no classes to balance",
+        "embedding": "identities are not balanced by weights: pairs count the same whoever is in them",
+    }
+    return reasons.get(name)
 
 
 def common_granularity(scheme: Scheme, runtimes: Sequence[Runtime]) -> Granularity | None:
@@ -305,8 +337,8 @@ def _model_references(model: ModelConfig) -> Iterator[Problem]:
 def _data_references(data: DataConfig) -> Iterator[Problem]:
     if data.path is not None and not data.path.exists():
         yield Problem(("data", "path"), f"{str(data.path)!r} does not exist in {Path.cwd()}")
-    elif data.path is not None and data.path.is_dir() != (data.source == "image_folder"):
-        wanted = "folder with a folder of pictures a class" if data.source == "image_folder" else "file"
+    elif data.path is not None and data.path.is_dir() != (data.source in FOLDERS):
+        wanted = FOLDERS.get(data.source, "file")
         yield Problem(("data", "path"), f"{str(data.path)!r}: source {data.source} needs a {wanted}")
     if data.labels_path is not None and not data.labels_path.is_file():
         yield Problem(("data", "labels_path"), f"no file {str(data.labels_path)!r} in {Path.cwd()}")
@@ -320,6 +352,17 @@ def _size_problems(recipe: Recipe) -> Iterator[Problem]:
         given = getattr(recipe.data.input, side)
         if given is not None and given < spec.minimum_size:
             text = f"{given} is too small: {spec.name} takes at least {spec.minimum_size} pixels"
+            yield Problem(("data", "input", side), text)
+    detector = task(recipe.task).detector if _is_known(recipe.task) else None
+    if detector is None:
+        return
+    preprocess, coarsest = spec.preprocess, max(detector.strides)
+    height = recipe.data.input.height or preprocess.height
+    sides = {"height": height, "width": recipe.data.input.width or recipe.data.input.height or preprocess.width}
+    for side, pixels in sides.items():
+        if pixels % coarsest:
+            nearest = coarsest * (pixels // coarsest + 1)
+            text = f"{pixels} is no multiple of {coarsest}, the largest of task.strides; say {nearest}"
             yield Problem(("data", "input", side), text)
 
 

@@ -65,8 +65,8 @@ def open_context(recipe: Recipe, runs: Path, progress: Progress) -> Context:
     log = store.folder(recipe.name) / "run.log"
     preprocess = resolve_preprocess(base_preprocess(recipe.model), recipe.data.input)
     asked = task(recipe.task)
-    pictures = prepare(recipe.data, preprocess, store, progress, asked.target)
-    fitted = asked.fitted(pictures.labels, pictures.targets("train"))
+    pictures = prepare(recipe.data, preprocess, store, progress, asked.target, asked.split_by)
+    fitted = asked.fitted(pictures.labels, pictures.targets("train"), preprocess)
     key = task_key(recipe.task)
     return Context(
         store, pictures, fitted, recipe.seed, log, recipe.threads, recipe.train_on, progress=progress, task_key=key
@@ -226,11 +226,15 @@ def write_errors(trial: TrialResult, recipe: Recipe, runs: Path, progress: Progr
     """Write RUNS/NAME/errors.html: where the best file is wrong on the validation side."""
     file = trial.shown
     context = open_context(recipe, runs, progress)
-    evaluated, _ = evaluate_file(file.artifact, runs / file.path, "validation", context)
-    outputs = stored_outputs(evaluated)
-    if outputs is not None:
+    outputs = {}
+    for one in trial.files:
+        if one.artifact.runtime == file.artifact.runtime:
+            evaluated, _ = evaluate_file(one.artifact, runs / one.path, "validation", context)
+            if (rows := stored_outputs(evaluated)) is not None:
+                outputs[one.name] = rows
+    if (own := outputs.pop(file.name, None)) is not None:
         made = context.task.read_by(file.artifact.decoding)
-        page = errors_page(f"{recipe.name}: {file.name}", "validation", outputs, made, context.data)
+        page = errors_page(f"{recipe.name}: {file.name}", "validation", own, made, context.data, outputs)
         with explain_disk_errors(runs):
             write_atomically(runs / recipe.name / ERRORS, page.encode())
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from phonefit.models.decoding import Decoding
 from phonefit.models.record import write_atomically
 from phonefit.models.tasks.task import Floats, Metrics, merit_of
-from phonefit.pipeline.augment import augmented
+from phonefit.pipeline.augment import moved, normalised
 from phonefit.pipeline.context import Advance, Context
+from phonefit.pipeline.criterion import criterion, outputs_of
 from phonefit.pipeline.determinism import deterministic, seed_of
 from phonefit.pipeline.errors import TrainingError
 from phonefit.pipeline.feature_matching import FeatureMatching, match_features, recorded
@@ -30,7 +31,6 @@ from phonefit.pipeline.optimizer import one_cycle, optimizer_of
 from phonefit.pipeline.recipe_steps import FeatureConfig, TrainConfig
 from phonefit.pipeline.statistics import quick_statistics
 
-EVALUATION_BATCH = 64
 logger = logging.getLogger(__name__)
 
 
@@ -145,7 +145,7 @@ def replay(qualities: Sequence[float], after_epoch: Callable[[Sequence[float]], 
 
 def validation_outputs(network: nn.Module, context: Context) -> Floats:
     """Outputs of `network` over the validation side, float32 [N, outputs]. The network's mode is kept."""
-    return _outputs(network, context).numpy()
+    return outputs_of(network, context, "validation").numpy()
 
 
 def validation_metrics(network: nn.Module, context: Context) -> Metrics:
@@ -202,8 +202,10 @@ class _Loop:
         self.head = head_layers(network)
         self.learns = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         self.generator = torch.Generator().manual_seed(seed_of(context, title))
-        self.optimizer = optimizer_of(network, self.matching, config, layer_decay)
-        self.targets = torch.from_numpy(np.ascontiguousarray(context.data.targets("train")))
+        self.criterion = criterion(self.network, context) if config.epochs > 0 else nn.Module()
+        along = nn.ModuleList([self.matching, self.criterion])
+        self.optimizer = optimizer_of(network, along, config, layer_decay)
+        self.targets = context.data.targets("train")
         self.class_weights = self._class_weights() if config.class_weights == "balanced" else None
         self.batches = _batch_bounds(len(self.targets), config.batch_size)
         self.history: list[Epoch] = []
@@ -261,9 +263,12 @@ class _Loop:
         return total / max(1, len(self.targets))
 
     def _step(self, rows: NDArray[np.int64]) -> float:
+        task, chosen = self.context.task, torch.from_numpy(np.ascontiguousarray(self.targets[rows]))
         pixels = torch.from_numpy(self.context.data.pixels("train")[rows])
-        inputs = augmented(pixels, self.config, self.context.data.preprocess, self.generator).to(self.device)
-        targets = self.targets[torch.from_numpy(rows)].to(self.device)
+        pixels, chosen = task.augmented(pixels, chosen, self.generator)
+        pixels, flips, shifts = moved(pixels, self.config, self.generator)
+        inputs = normalised(pixels, self.context.data.preprocess).to(self.device)
+        targets = task.shown(task.moved(chosen, flips, shifts), pixels).to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         try:
             with recorded(self.network, [pair.student for pair in self.matching.pairs]) as ours:
@@ -275,7 +280,7 @@ class _Loop:
                 f"{self.title}: a batch of {len(rows)} is too small for the network's BatchNorm ({error}); "
                 f"batch_size is {self.config.batch_size}, use at least 2"
             ) from error
-        loss = self.context.task.loss(outputs, targets, self.class_weights)
+        loss: Tensor = self.criterion(outputs, targets, self.class_weights)
         if self.teacher is not None:
             with torch.no_grad(), recorded(self.teacher, [pair.teacher for pair in self.matching.pairs]) as theirs:
                 lesson = self.teacher(inputs)
@@ -310,14 +315,14 @@ class _Loop:
             parameter.requires_grad_(name in learns)
 
     def _class_weights(self) -> Tensor | None:
-        weights = self.context.task.class_weights(self.context.data.labels, self.targets.numpy())
+        weights = self.context.task.class_weights(self.context.data.labels, self.targets)
         return None if weights is None else torch.from_numpy(weights).to(self.device)
 
     def _judge(self, number: int, loss: float) -> None:
         """Evaluate after an epoch, and keep the weights if it is the best so far."""
         task, targets = self.context.task, self.context.data.targets("validation")
         self.network.eval()
-        outputs = _outputs(self.network, self.context)
+        outputs = outputs_of(self.network, self.context, "validation")
         quality = task.metrics(outputs.numpy(), targets)[task.quality]
         validation_loss = float(task.loss(outputs, torch.from_numpy(np.ascontiguousarray(targets)), None))
         self.history.append(Epoch(number, loss, quality, validation_loss))
@@ -343,6 +348,7 @@ class _Loop:
         state = {
             "network": self.network.state_dict(),
             "matching": self.matching.state_dict(),
+            "criterion": self.criterion.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "generator": self.generator.get_state(),
@@ -365,25 +371,12 @@ class _Loop:
             return False
         self.network.load_state_dict(state["network"])
         self.matching.load_state_dict(state["matching"])
+        self.criterion.load_state_dict(state.get("criterion", {}))  # files from before there were losses that learn
         self.optimizer.load_state_dict(state["optimizer"])
         self.best, self.history = state["best"], history
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
         return True
-
-
-def _outputs(network: nn.Module, context: Context) -> Tensor:
-    """Outputs over the validation side in eval mode: float32 [N, outputs] on the CPU."""
-    count, was_training = len(context.data.targets("validation")), network.training
-    network.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, count, EVALUATION_BATCH):
-            inputs = context.data.inputs("validation", start, min(start + EVALUATION_BATCH, count))
-            batch = torch.from_numpy(inputs).to(device=context.torch(), memory_format=torch.channels_last)
-            parts.append(network(batch).float().cpu())
-    network.train(was_training)
-    return torch.cat(parts)
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

@@ -1,12 +1,14 @@
 """Settings for all tests.
 
 Tests marked `emulator` need what `make emulator` builds, those marked `postgres` what `make postgres` installs, those
-marked `android` what `make android-tools` fetches. Where it is not there they are left out, and the summary says so;
-with PHONEFIT_EMULATOR, PHONEFIT_POSTGRES or PHONEFIT_ANDROID set to `required`, as in continuous integration, that is
-an error.
+marked `android` what `make android-tools` fetches, those marked `faces` what `make faces` does, those marked `vgg` what
+`make vgg` installs. Where it is not there they are left out, and the summary says so; with PHONEFIT_EMULATOR,
+PHONEFIT_POSTGRES, PHONEFIT_ANDROID, PHONEFIT_FACES or PHONEFIT_VGG set to `required`, as in continuous integration,
+that is an error.
 """
 
 import os
+from importlib.util import find_spec
 
 import pytest
 
@@ -34,7 +36,30 @@ def _lacks_android() -> str:
     return lacks()
 
 
-_NEEDS = {"emulator": _lacks, "postgres": postgres_server.lacks, "android": _lacks_android}
+def _lacks_faces() -> str:
+    from tests.face_photographs import lacks
+
+    return lacks()
+
+
+def _lacks_vgg() -> str:
+    from phonefit.models.errors import ModelError
+    from phonefit.models.families.vgg import EDGES_INSTALL, VGG16_WEIGHTS
+
+    try:
+        VGG16_WEIGHTS.locate()
+    except ModelError as error:
+        return str(error)
+    return "" if find_spec("h5py") else f"h5py is missing; run: {EDGES_INSTALL}"
+
+
+_NEEDS = {
+    "emulator": _lacks,
+    "postgres": postgres_server.lacks,
+    "android": _lacks_android,
+    "faces": _lacks_faces,
+    "vgg": _lacks_vgg,
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -55,3 +80,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"The tests with a database were left out: {lacks}")
     if lacks := _lacks_android():
         terminalreporter.write_line(f"The check of the Android app was left out: {lacks}")
+    if lacks := _lacks_faces():
+        terminalreporter.write_line(f"The test of face_resnet on photographs was left out: {lacks}")
+    if lacks := _lacks_vgg():
+        terminalreporter.write_line(f"The tests of VGG16's packaged weights were left out: {lacks}")

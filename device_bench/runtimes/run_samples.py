@@ -15,7 +15,7 @@ def run_samples(session: Session, inputs: NDArray[np.float32]) -> NDArray[np.flo
         inputs: float32 [N, 3, height, width], as the PyTorch model takes them.
 
     Returns:
-        float32 [N, K]: the file's first output in real values.
+        float32 [N, K]: the file's outputs in real values, each flattened, joined in their order.
 
     Raises:
         DeviceError: the file does not take one picture of this size.
@@ -23,14 +23,14 @@ def run_samples(session: Session, inputs: NDArray[np.float32]) -> NDArray[np.flo
     """
     if len(session.inputs) != 1:
         raise DeviceError(f"the model takes {len(session.inputs)} inputs; a model of pictures takes one")
-    source, target = session.inputs[0], session.outputs[0]
+    source = session.inputs[0]
     arranged = arrange(inputs, source)
-    return np.concatenate(
-        [
-            to_real(session.run([to_stored(sample, source)])[0], target).reshape(1, -1)
-            for sample in np.split(arranged, len(arranged))
-        ]
-    )
+    rows = []
+    for sample in np.split(arranged, len(arranged)):
+        stored = session.run([to_stored(sample, source)])
+        real = [to_real(output, spec).reshape(1, -1) for output, spec in zip(stored, session.outputs, strict=True)]
+        rows.append(np.concatenate(real, axis=1))
+    return np.concatenate(rows)
 
 
 def arrange(inputs: NDArray[np.float32], spec: TensorSpec) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Data sources, one file each. `SOURCES` lists them."""
 
-from phonefit.models.data import csv_file, demo, idx, image_folder
+from phonefit.models.data import coco, csv_file, demo, drawn_faces, drawn_signs, idx, image_folder
 from phonefit.models.data.dataset import DataSet
 from phonefit.models.data.source import DigestCache, Load, NoCache, OnProgress, SourceConfig
 from phonefit.models.errors import DataError, UnknownNameError
@@ -11,12 +11,18 @@ SOURCES: dict[str, Load] = {
     "csv": csv_file.load,
     "idx": idx.load,
     "demo": demo.load,
+    "drawn_faces": drawn_faces.load,
+    "coco": coco.load,
+    "drawn_signs": drawn_signs.load,
 }
 TARGETS: dict[str, tuple[TargetKind, ...]] = {
-    "image_folder": ("class",),
+    "image_folder": ("class", "picture"),
     "csv": ("class", "number", "labels"),
     "idx": ("class",),
-    "demo": ("class", "number", "labels"),
+    "demo": ("class", "number", "labels", "picture"),
+    "drawn_faces": ("class",),
+    "coco": ("boxes",),
+    "drawn_signs": ("boxes",),
 }
 """What each source can give for a picture."""
 
@@ -45,5 +51,11 @@ def target_problem(source: str, kind: TargetKind) -> str | None:
     if kind in TARGETS[source]:
         return None
     able = ", ".join(name for name, kinds in TARGETS.items() if kind in kinds)
-    wanted = {"class": "a class", "number": "a number", "labels": "any number of labels"}[kind]
+    wanted = {
+        "class": "a class",
+        "number": "a number",
+        "labels": "any number of labels",
+        "boxes": "boxes with labels",
+        "picture": "nothing but the picture itself",
+    }[kind]
     return f"the task needs {wanted} for each picture, which source {source} does not give; sources that do: {able}"

@@ -40,8 +40,9 @@ def load(config: SourceConfig, progress: OnProgress, cache: DigestCache) -> Data
     cells = config.column == CELL_COLUMN and config.kind == "class"
     if config.column is not None and not cells:
         raise DataError(f"demo data: no column {config.column!r} for this task; only {CELL_COLUMN}, of classes")
-    folder = _folder()
-    labels = {"class": CELLS if cells else LABELS, "number": (NUMBER,), "labels": MANY_LABELS}[config.kind]
+    folder = package_folder()
+    known = {"class": CELLS if cells else LABELS, "number": (NUMBER,), "labels": MANY_LABELS, "picture": ("picture",)}
+    labels = known[config.kind]
     candidates = (
         Candidate(
             name, int(cell == "poly") if cells else _target(config.kind, probability, cell), file_stamp(folder / name)
@@ -55,7 +56,12 @@ def load(config: SourceConfig, progress: OnProgress, cache: DigestCache) -> Data
     return collect("demo data", labels, candidates, read, config.limit, progress, cache, config.kind)
 
 
-def _folder() -> Path:
+def package_folder() -> Path:
+    """Where the photographs are: `labels.csv` names them.
+
+    Raises:
+        DataError: the package is not installed.
+    """
     try:
         return Path(str(importlib.resources.files("elpv_dataset"))) / "data"
     except ModuleNotFoundError:
@@ -65,6 +71,8 @@ def _folder() -> Path:
 def _target(kind: TargetKind, probability: float, cell: str) -> Target:
     if kind == "number":
         return probability
+    if kind == "picture":
+        return 0
     defective = int(probability >= THRESHOLD)
     return defective if kind == "class" else (defective, int(cell == "poly"))
 

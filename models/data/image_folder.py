@@ -1,8 +1,13 @@
-"""Image folder: FOLDER/CLASS/picture, at any depth below the class. Hidden files and folders are left out."""
+"""Image folder: FOLDER/CLASS/picture, at any depth below the class; where the task needs no classes, at any depth.
+
+Hidden files and folders are left out.
+"""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from PIL import Image
 
 from phonefit.models.data.collect import collect
 from phonefit.models.data.dataset import DataSet
@@ -23,6 +28,8 @@ LITTER = frozenset({"thumbs.db", "desktop.ini"})  # what desktops leave in folde
 def load(config: SourceConfig, progress: OnProgress, cache: DigestCache) -> DataSet:
     """Load `config.path`; the labels are the names of its folders, sorted. A sample's name is its path from there.
 
+    Where the pictures themselves are the targets, folders mean nothing and there is one label, "picture".
+
     Every other file counts as a picture, so that one with a wrong name or content is reported, not left out.
 
     Raises:
@@ -37,6 +44,10 @@ def load(config: SourceConfig, progress: OnProgress, cache: DigestCache) -> Data
     except PermissionError:
         raise DataError(f"{folder}: no permission to list this folder; change its permissions") from None
     labels = [path.name for path in inside if path.is_dir()]
+    if config.kind == "picture":
+        labels, folders = ["picture"], [folder]
+    else:
+        folders = [folder / label for label in labels]
     if not labels:
         raise DataError(
             f"{folder}: no class folders ({len(inside)} files found); put the pictures into one folder for each class, "
@@ -44,11 +55,14 @@ def load(config: SourceConfig, progress: OnProgress, cache: DigestCache) -> Data
         )
     candidates = (
         Candidate(path.relative_to(folder).as_posix(), index, file_stamp(path))
-        for index, label in enumerate(labels)
-        for path in _files(folder / label)
+        for index, place in enumerate(folders)
+        for path in _files(place)
     )
-    where = f"image folder {folder}"
-    return collect(where, labels, candidates, lambda name: open_picture(folder / name), config.limit, progress, cache)
+
+    def read(name: str) -> Image.Image:
+        return open_picture(folder / name)
+
+    return collect(f"image folder {folder}", labels, candidates, read, config.limit, progress, cache, config.kind)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,10 @@ from PIL import Image, ImageOps
 
 from phonefit.models.errors import DataError
 from phonefit.models.spec import Preprocess
+from phonefit.models.targets import Target, TargetKind, boxes_of
 
+LEAST_SHARE = 0.3
+"""Of a box's area: where less of it is seen, nobody could tell it."""
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -73,6 +76,21 @@ def region(width: int, height: int, preprocess: Preprocess) -> tuple[float, floa
         (preprocess.width - left) * width / scaled_width,
         (preprocess.height - top) * height / scaled_height,
     )
+
+
+def placed_target(kind: TargetKind, target: Target, size: tuple[int, int], preprocess: Preprocess) -> Target:
+    """The target of a picture of this width and height, as it is in the input: boxes are moved along and cut off at the
+    input's edges; those of which less than `LEAST_SHARE` is left go.
+    """
+    if kind != "boxes" or not isinstance(target, tuple) or not target:
+        return target
+    boxes = np.array(target, dtype=np.float64)
+    left, top, right, bottom = region(*size, preprocess)
+    across, down = preprocess.width / (right - left), preprocess.height / (bottom - top)
+    corners = (boxes[:, 1:] - np.array([left, top] * 2)) * np.array([across, down] * 2)
+    cut = corners.clip(0, np.array([preprocess.width, preprocess.height] * 2))
+    areas, wholes = ((some[:, 2:] - some[:, :2]).prod(axis=1) for some in (cut, corners))
+    return boxes_of(np.concatenate([boxes[:, :1], cut], axis=1)[areas >= LEAST_SHARE * wholes])
 
 
 def _letterbox(width: int, height: int, preprocess: Preprocess) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from phonefit.models.data.dataset import SIDES, DataSet, Sample, Side
 from phonefit.models.errors import DataError
-from phonefit.models.targets import Target, groups_of, target_text
+from phonefit.models.targets import SplitBy, Target, groups_of, target_text
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,13 @@ def position(digest: str, seed: int) -> float:
     return int(hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()[:13], 16) / 16**13
 
 
-def split(dataset: DataSet, validation: float, test: float, seed: int) -> Mapping[Side, tuple[int, ...]]:
+LEAST_CLASSES = 2
+"""On a side that has whole classes: with one there are no different ones to tell apart."""
+
+
+def split(
+    dataset: DataSet, validation: float, test: float, seed: int, by: SplitBy = "picture"
+) -> Mapping[Side, tuple[int, ...]]:
     """Indices into `dataset.samples` for each side, in their order.
 
     A picture's `position` decides: [0, test) is the test side, [test, test + validation) the validation side, the rest
@@ -36,21 +42,28 @@ def split(dataset: DataSet, validation: float, test: float, seed: int) -> Mappin
     other. There is one exception, for small classes: when a class would have no picture on a side, the one of its
     pictures whose position is nearest to that side's interval moves there, from a side where another one is left.
 
+    By class, the position of a class's name decides for all its pictures, by the same rules: the sides have different
+    classes (an open set), each side at least `LEAST_CLASSES`. A picture of several classes, a conflict, is where the
+    first of them is.
+
     Args:
         dataset: the pictures.
         validation: share of the validation side, in 0..1.
         test: share of the test side, in 0..1.
         seed: another seed gives another split.
+        by: what stays together besides copies.
 
     Raises:
-        DataError: a class or label has less than three distinct pictures, or shares so many with others that the three
-            sides cannot all have one.
+        DataError: too few classes to split by class, or the pictures have none. By picture: a class or label has less
+            than three distinct pictures, or shares so many with others that the three sides cannot all have one.
     """
     intervals: dict[Side, tuple[float, float]] = {
         "test": (0.0, test),
         "validation": (test, test + validation),
         "train": (test + validation, 1.0),
     }
+    if by == "class":
+        return _by_class(dataset, intervals, seed)
     places = {sample.digest: position(sample.digest, seed) for sample in dataset.samples}
     sides = {digest: _side_of(place, intervals) for digest, place in places.items()}
     classes: dict[str, set[int]] = defaultdict(set)  # picture -> its labels; of a class one, unless there is a conflict
@@ -58,10 +71,38 @@ def split(dataset: DataSet, validation: float, test: float, seed: int) -> Mappin
         classes[sample.digest].update(groups_of(dataset.kind, sample.label))
     for label in range(len(dataset.labels)):
         _fill_empty_sides(dataset.labels, label, places, sides, classes, intervals)
+    return _indices(dataset, sides)
+
+
+def _indices(dataset: DataSet, sides: Mapping[str, Side]) -> Mapping[Side, tuple[int, ...]]:
     return {
         side: tuple(index for index, sample in enumerate(dataset.samples) if sides[sample.digest] == side)
         for side in SIDES
     }
+
+
+def _by_class(
+    dataset: DataSet, intervals: Mapping[Side, tuple[float, float]], seed: int
+) -> Mapping[Side, tuple[int, ...]]:
+    if dataset.kind != "class" or len(dataset.labels) < LEAST_CLASSES * len(SIDES):
+        found = f"{len(dataset.labels)} classes" if dataset.kind == "class" else "pictures without classes"
+        raise DataError(
+            f"a split by class needs at least {LEAST_CLASSES * len(SIDES)} classes, {LEAST_CLASSES} for each side; "
+            f"found {found}. Give more, or split by picture: data.split.by=picture"
+        )
+    places = {label: position(label, seed) for label in dataset.labels}
+    sides = {label: _side_of(place, intervals) for label, place in places.items()}
+    for side, (start, end) in intervals.items():
+        while list(sides.values()).count(side) < LEAST_CLASSES:
+            counts = Counter(sides.values())
+            movable = [label for label in sides if counts[sides[label]] > LEAST_CLASSES]
+            nearest = min(movable, key=lambda label: (max(start - places[label], places[label] - end), label))
+            sides[nearest] = side
+    first: dict[str, int] = {}
+    for sample in dataset.samples:
+        (label,) = groups_of(dataset.kind, sample.label)
+        first[sample.digest] = min(first.get(sample.digest, label), label)
+    return _indices(dataset, {digest: sides[dataset.labels[label]] for digest, label in first.items()})
 
 
 def first_of_each(dataset: DataSet, indices: Sequence[int], count: int) -> tuple[int, ...]:

@@ -4,16 +4,31 @@ from pydantic import JsonValue
 
 from phonefit.models.errors import ModelError, UnknownNameError, first_line
 from phonefit.models.factories import code_digest, imported
+from phonefit.models.record import file_digest
 from phonefit.models.tasks.classification import Classification
+from phonefit.models.tasks.detection import Detection
+from phonefit.models.tasks.embedding import Embedding
 from phonefit.models.tasks.multi_label import MultiLabel
-from phonefit.models.tasks.options import MultiLabelOptions, OwnTaskOptions, RegressionOptions, TaskOptions
+from phonefit.models.tasks.options import (
+    DetectionOptions,
+    EmbeddingOptions,
+    MultiLabelOptions,
+    OwnTaskOptions,
+    RegressionOptions,
+    StyleOptions,
+    TaskOptions,
+)
 from phonefit.models.tasks.regression import Regression
+from phonefit.models.tasks.style import Style
 from phonefit.models.tasks.task import Task
 
 TASKS: dict[str, Task] = {
+    "detection": Detection(),
     "classification": Classification(),
     "regression": Regression(),
     "multi_label": MultiLabel(),
+    "embedding": Embedding(),
+    "style": Style(),
 }
 
 
@@ -28,6 +43,12 @@ def task(asked: str | TaskOptions) -> Task:
         return Regression(asked)
     if isinstance(asked, MultiLabelOptions):
         return MultiLabel(asked)
+    if isinstance(asked, EmbeddingOptions):
+        return Embedding(asked)
+    if isinstance(asked, StyleOptions):
+        return Style(asked)
+    if isinstance(asked, DetectionOptions):
+        return Detection(asked)
     if isinstance(asked, OwnTaskOptions):
         return _own_task(asked)
     if asked not in TASKS:
@@ -54,4 +75,6 @@ def task_key(asked: str | TaskOptions) -> JsonValue:
     if isinstance(asked, str):
         return asked
     code = {"code": code_digest(asked.factory)} if isinstance(asked, OwnTaskOptions) else {}
-    return {**asked.as_json(), **code}
+    named = asked.files if isinstance(asked, StyleOptions) else {}
+    files = {name: file_digest(path) for name, path in named.items()}  # their content counts, not their place
+    return {**asked.as_json(), **code, **files}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from phonefit.models.spec import Preprocess
 from phonefit.models.targets import Targets
 from phonefit.models.tasks.task import Floats, Metrics, Task
 
@@ -20,7 +21,7 @@ class Classification(Task):
     target = "class"
     quality = "accuracy"
 
-    def outputs(self, labels: Sequence[str]) -> int:
+    def outputs(self, labels: Sequence[str], preprocess: Preprocess) -> int:
         """One logit for each label."""
         return len(labels)
 

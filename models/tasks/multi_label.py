@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phonefit.models.decoding import Decoding, MultiLabelDecoding
+from phonefit.models.spec import Preprocess
 from phonefit.models.targets import Targets
 from phonefit.models.tasks.options import MultiLabelOptions
 from phonefit.models.tasks.resampling import bootstrap_interval
@@ -41,7 +42,7 @@ class MultiLabel(Task):
         """The thresholds."""
         return MultiLabelDecoding(thresholds=self.thresholds)
 
-    def fitted(self, labels: Sequence[str], targets: Targets) -> Self:
+    def fitted(self, labels: Sequence[str], targets: Targets, preprocess: Preprocess) -> Self:
         """With the labels' names, and thresholds of one half until they are chosen."""
         return replace(self, labels=tuple(labels), thresholds=(0.5,) * len(labels))
 
@@ -61,7 +62,7 @@ class MultiLabel(Task):
         assert isinstance(decoding, MultiLabelDecoding)
         return replace(self, thresholds=decoding.thresholds)
 
-    def outputs(self, labels: Sequence[str]) -> int:
+    def outputs(self, labels: Sequence[str], preprocess: Preprocess) -> int:
         """One logit for each label."""
         return len(labels)
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from phonefit.models.decoding import Decoding, RegressionDecoding
 from phonefit.models.errors import DataError
+from phonefit.models.spec import Preprocess
 from phonefit.models.targets import Targets
 from phonefit.models.tasks.options import RegressionOptions
 from phonefit.models.tasks.resampling import bootstrap_interval
@@ -61,7 +62,7 @@ class Regression(Task):
             }
         )
 
-    def fitted(self, labels: Sequence[str], targets: Targets) -> Self:
+    def fitted(self, labels: Sequence[str], targets: Targets, preprocess: Preprocess) -> Self:
         """With scale and offset from the training numbers: mean and deviation, or the ends of the bins."""
         low, high, deviation = float(targets.min()), float(targets.max()), float(targets.std(dtype=np.float64))
         if low == high:
@@ -74,7 +75,7 @@ class Regression(Task):
             raise DataError(f"the range of the task, {first:g} to {last:g}, is empty; set minimum and maximum")
         return replace(self, scale=(last - first) / (self.options.bins - 1), offset=first, deviation=deviation)
 
-    def outputs(self, labels: Sequence[str]) -> int:
+    def outputs(self, labels: Sequence[str], preprocess: Preprocess) -> int:
         """One; a logit for each bin (expectation) or for each step between bins (ordinal)."""
         return {"expectation": self.options.bins, "ordinal": self.options.bins - 1}.get(self.options.loss, 1)
 

@@ -1,17 +1,19 @@
 """Task: what a model is for. One file per task beside this one; `TASKS` in the package lists them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phonefit.models.decoding import Decoding
-from phonefit.models.targets import TargetKind, Targets
+from phonefit.models.spec import DetectorOptions, Preprocess
+from phonefit.models.targets import SplitBy, TargetKind, Targets
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
 Better = Literal["higher", "lower"]
@@ -38,13 +40,19 @@ class Task(ABC):
     unit: str = ""
     """Unit of the quality; empty for a share, which is shown in %."""
 
+    split_by: SplitBy = "picture"
+    """What is kept together on one side of the data where the recipe does not say."""
+
     @property
     def decoding(self) -> Decoding | None:
         """How a file's outputs are read; None for logits of classes."""
         return None
 
-    def fitted(self, labels: Sequence[str], targets: Targets) -> Self:
+    def fitted(self, labels: Sequence[str], targets: Targets, preprocess: Preprocess) -> Self:
         """The task with what it takes from the training side before training, such as the scale of its numbers.
+
+        Args:
+            preprocess: how pictures become the network's input, for tasks that depend on its size.
 
         Raises:
             DataError: the targets cannot be learned.
@@ -60,12 +68,65 @@ class Task(ABC):
         return self
 
     @abstractmethod
-    def outputs(self, labels: Sequence[str]) -> int:
-        """Size of the network's output for these labels."""
+    def outputs(self, labels: Sequence[str], preprocess: Preprocess) -> int:
+        """Size of the network's output for these labels and inputs of this size."""
+
+    @property
+    def detector(self) -> DetectorOptions | None:
+        """What is put behind a family's features instead of its head; None: its head stays."""
+        return None
+
+    def exported(self, network: "nn.Module", preprocess: Preprocess) -> "nn.Module":
+        """The module that is converted: one or several outputs of any shape, here the network itself.
+
+        Flattened and joined in their order, they are what the network gives, [1, outputs], but for `as_exported`. Its
+        layers have the names that they have in the network.
+        """
+        return network
+
+    def as_exported(self, outputs: Floats) -> Floats:
+        """Outputs of the network, float32 [N, outputs], as a file gives them where it changes values on purpose."""
+        return outputs
+
+    def augmented(self, pixels: "Tensor", targets: "Tensor", generator: "torch.Generator") -> "tuple[Tensor, Tensor]":
+        """Random changes of a batch of training pictures that are this task's own, before flips and shifts.
+
+        Args:
+            pixels: uint8 [N, height, width, 3].
+        """
+        return pixels, targets
+
+    def moved(self, targets: "Tensor", flips: "Tensor", shifts: "Tensor") -> "Tensor":
+        """The targets of a batch of training pictures that were mirrored and then shifted.
+
+        Args:
+            flips: bool [N, 2]: top to bottom, left to right.
+            shifts: int64 [N, 2]: pixels down and right.
+        """
+        return targets
+
+    def shown(self, targets: "Tensor", pixels: "Tensor") -> "Tensor":
+        """The targets of a batch of training pictures as they are shown to the network, flipped and shifted.
+
+        Args:
+            pixels: uint8 [N, height, width, 3].
+        """
+        return targets
 
     @abstractmethod
     def loss(self, outputs: "Tensor", targets: "Tensor", class_weights: "Tensor | None") -> "Tensor":
         """Mean loss of a batch: outputs float32 [N, outputs], targets as in `Targets`."""
+
+    def learned_loss(self, outputs: "Callable[[], Tensor]", targets: "Tensor") -> "nn.Module | None":
+        """A loss with parameters of its own, such as a vector for each identity, that training uses in place of `loss`.
+
+        They learn with the network and are no part of it. Called as `loss` is.
+
+        Args:
+            outputs: gives those of the network over the training side as it is before training, float32 [N, outputs].
+            targets: of the training side.
+        """
+        return None
 
     @abstractmethod
     def metrics(self, outputs: Floats, targets: Targets) -> Metrics:

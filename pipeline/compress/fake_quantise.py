@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from phonefit.models.layers import in_layers
+from phonefit.models.layers import stays_in_float
 from phonefit.models.quantisation import Quantisation
 from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.compress.layer_graph import (
@@ -142,8 +142,7 @@ def fake_quantised(traced: GraphModule, quantisation: Quantisation, samples: Flo
     folded = tuple(_fold(graph, layer) for layer in layers_of(module))
 
     def wanted(node: Node) -> bool:
-        paths = (str(path) for path, _ in node.meta.get("nn_module_stack", {}).values())
-        return not any(in_layers(path, quantisation.float_layers) for path in paths)
+        return not stays_in_float(node.meta.get("nn_module_stack", {}), quantisation.float_layers)
 
     layers = tuple(layer for layer in folded if wanted(layer.node))
     weights = _round_weights(module, layers, quantisation.granularity == "per_channel")

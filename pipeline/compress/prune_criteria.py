@@ -12,6 +12,7 @@ from phonefit.models.data.preprocess import normalise
 from phonefit.pipeline.compress.prune_graph import Group
 from phonefit.pipeline.compress.prune_units import Side
 from phonefit.pipeline.context import Context
+from phonefit.pipeline.criterion import criterion as criterion_of
 from phonefit.pipeline.errors import UnknownNameError
 
 PICTURES = 256
@@ -49,12 +50,14 @@ def taylor(network: nn.Module, context: Context) -> Scores:
     """
     network = copy.deepcopy(network).eval().requires_grad_(True).to(context.torch())
     scores: dict[tuple[str, Side], Tensor] = {}
-    targets = torch.from_numpy(np.ascontiguousarray(context.data.targets("train")))
+    targets = context.data.targets("train")
+    loss_of = criterion_of(network, context)
     with torch.enable_grad():
         for rows, inputs in _batches(context):
             network.zero_grad(set_to_none=True)
-            loss = context.task.loss(network(inputs), targets[torch.from_numpy(rows)].to(context.torch()), None)
-            loss.backward()  # type: ignore[no-untyped-call]
+            wanted = torch.from_numpy(np.ascontiguousarray(targets[rows])).to(context.torch())
+            loss = loss_of(network(inputs), wanted, None)
+            loss.backward()
             for name, layer in _layers(network):
                 if layer.weight.grad is None:
                     continue

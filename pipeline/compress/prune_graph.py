@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from phonefit.models.errors import ModelError
-from phonefit.models.layers import in_layers
+from phonefit.models.layers import IN_FLOAT, in_layers
 from phonefit.models.module_table import CLASSES
 from phonefit.models.spec import Architecture
 from phonefit.pipeline.compress.cost import check_runs, example_input
@@ -293,7 +293,7 @@ def _graph(network: nn.Module, architecture: Architecture) -> Any:
 
 def _items(graph: Any, names: dict[nn.Module, str], left: dict[str, str]) -> Iterator[tuple[str, Any]]:
     """Name of the root and items of each group; a group that the graph cannot follow is added to `left`."""
-    visited: set[nn.Module] = set()
+    visited = _decoded(graph, names)
     for module in list(graph.module2node):
         if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) or module in visited:
             continue
@@ -306,6 +306,30 @@ def _items(graph: Any, names: dict[nn.Module, str], left: dict[str, str]) -> Ite
             continue
         visited |= {item.dep.target.module for item in items if graph.is_out_channel_pruning_fn(item.dep.handler)}
         yield names[module], items
+
+
+def _decoded(graph: Any, names: Mapping[nn.Module, str]) -> set[nn.Module]:
+    """The layers of a network with a part of `IN_FLOAT` that give its output, with nothing but operators between.
+
+    Their channels stay, and following them through the arithmetic of boxes would take minutes.
+    """
+    if not any(f"{type(one).__module__}.{type(one).__qualname__}" in IN_FLOAT for one in names):
+        return set()
+    found: set[nn.Module] = set()
+    for module in list(graph.module2node):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            waiting, seen = [graph.module2node[module]], set()
+            while waiting:
+                node = waiting.pop()
+                seen.add(node)
+                if not node.outputs:
+                    found.add(module)
+                waiting += [
+                    one
+                    for one in node.outputs
+                    if one not in seen and not isinstance(one.module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+                ]
+    return found
 
 
 def _stays(graph: Any, items: Any, names: dict[nn.Module, str], keep: Sequence[str]) -> bool:

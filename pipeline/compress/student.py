@@ -11,6 +11,7 @@ def architecture_of_student(student: StudentConfig, teacher: Architecture) -> Ar
         depth=student.depth,
         width=student.width,
         head=student.head,
+        detector=teacher.detector,
         outputs=teacher.outputs,
         height=teacher.height,
         width_pixels=teacher.width_pixels,

@@ -1,5 +1,6 @@
 """The description of a converted file: what can be read back from it, and where it comes from."""
 
+import math
 from pathlib import Path
 
 from phonefit.device_bench.runtimes import runtime_module
@@ -13,6 +14,9 @@ from phonefit.pipeline.convert import tools
 from phonefit.pipeline.convert.delegation import delegation_of
 from phonefit.pipeline.convert.sections import sections_of
 from phonefit.pipeline.errors import ConversionError
+
+PICTURE_AXES = 4
+"""Of an output that is a picture: as PyTorch has it, whatever the layout of the input."""
 
 
 def input_shape(checkpoint: Checkpoint) -> tuple[int, int, int, int]:
@@ -33,15 +37,17 @@ def describe(
         notes: what the person should know about this file.
 
     Raises:
-        ConversionError: the file does not have one input and one output [1, outputs].
+        ConversionError: the file does not take one input, or its outputs together have another size than expected.
     """
     session = runtime_module(runtime).load(path, threads=1)
     outputs = checkpoint.info.architecture.outputs
-    if len(session.inputs) != 1 or [spec.shape for spec in session.outputs] != [(1, outputs)]:
+    shapes = [spec.shape for spec in session.outputs]
+    fits = sum(map(math.prod, shapes)) == outputs and all(len(shape) > 1 and shape[0] == 1 for shape in shapes)
+    if len(session.inputs) != 1 or not fits:
         raise ConversionError(
-            f"{path.name} has inputs {[spec.shape for spec in session.inputs]} and outputs "
-            f"{[spec.shape for spec in session.outputs]}; expected one input and one output (1, {outputs}): "
-            "forward() must take one picture and return one tensor [N, outputs]"
+            f"{path.name} has inputs {[spec.shape for spec in session.inputs]} and outputs {shapes}; expected one "
+            f"input, and outputs of one picture and {outputs} values: forward() must take one picture and return one "
+            "tensor [N, outputs]"
         )
     info = checkpoint.info
     precision = precision_of(info.quantisation)
@@ -55,7 +61,10 @@ def describe(
         sha256=file_digest(path),
         bytes=path.stat().st_size,
         inputs=tuple(spec.model_copy(update={"layout": layout}) for spec in session.inputs),
-        outputs=session.outputs,
+        outputs=tuple(
+            spec.model_copy(update={"layout": "NCHW"}) if len(spec.shape) == PICTURE_AXES else spec
+            for spec in session.outputs
+        ),
         task=info.task,
         labels=info.labels,
         preprocess=info.preprocess,

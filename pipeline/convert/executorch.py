@@ -14,7 +14,7 @@ from phonefit.models.quantisation import Quantisation
 from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.convert.describe import describe, input_shape
-from phonefit.pipeline.convert.graph import LINEAR, exported_graph
+from phonefit.pipeline.convert.graph import LINEAR, Outputs, exported_graph
 from phonefit.pipeline.convert.observers import calibrated
 from phonefit.pipeline.convert.quantised_graph import (
     annotate_clamped,
@@ -39,14 +39,14 @@ class HalfPrecision(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, picture: "Tensor") -> "Tensor":
+    def forward(self, picture: "Tensor") -> "Outputs":
         """Run the network on the picture."""
-        output: Tensor = self.network(picture.half()).float()
-        return output
+        outputs: Outputs = self.network(picture.half())
+        return tuple(output.float() for output in outputs) if isinstance(outputs, tuple) else outputs.float()
 
 
 def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: str) -> Artifact:
-    """Write `destination/NAME.pte` and its description: batch 1, input float32 NCHW, output float32 [1, outputs].
+    """Write `destination/NAME.pte` and its description: batch 1, input float32 NCHW, outputs float32.
 
     A quantised file computes in int8 or float16 inside and takes and gives float32. What stays in float for want of an
     XNNPACK kernel is in the description's notes.
@@ -58,7 +58,7 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
     from executorch.exir import to_edge_transform_and_lower
 
     torch.set_num_threads(context.threads)
-    network = checkpoint.load()
+    network = context.task.exported(checkpoint.load(), checkpoint.info.preprocess)
     example = torch.zeros(input_shape(checkpoint))
     graph = exported_graph(network, example)
     shipped: nn.Module = graph

@@ -1,6 +1,6 @@
 """The graph that all converters start from: exported from PyTorch, batch normalisation folded, dropout gone."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import nn
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
     from torch.fx.node import Argument
+
+Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
+"""What a module that is exported gives."""
 
 _aten = torch.ops.aten
 BATCH_NORM = _aten.batch_norm.default
@@ -28,10 +31,10 @@ class ChannelsLast(nn.Module):
         super().__init__()
         self.add_module(WRAPPED, network)
 
-    def forward(self, picture: "Tensor") -> "Tensor":
+    def forward(self, picture: "Tensor") -> "Outputs":
         """Run the network on the picture."""
-        output: Tensor = self.get_submodule(WRAPPED)(picture.permute(0, 3, 1, 2))
-        return output
+        outputs: Outputs = self.get_submodule(WRAPPED)(picture.permute(0, 3, 1, 2))
+        return outputs
 
 
 def exported_graph(network: nn.Module, example: "Tensor") -> "GraphModule":

@@ -7,7 +7,7 @@ import torch
 
 from phonefit.models.artifact import Artifact
 from phonefit.models.checkpoint import Checkpoint
-from phonefit.models.layers import in_layers
+from phonefit.models.layers import IN_FLOAT, in_layers
 from phonefit.models.quantisation import Quantisation
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.convert.describe import describe, input_shape
@@ -30,7 +30,7 @@ INPUT, OUTPUT = "input", "output"
 
 
 def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: str) -> Artifact:
-    """Write `destination/NAME.onnx` and its description: batch 1, input float32 NCHW, output float32 [1, outputs].
+    """Write `destination/NAME.onnx` and its description: batch 1, input float32 NCHW, outputs float32.
 
     A file of int8_static holds QuantizeLinear and DequantizeLinear pairs (QDQ), which ONNX Runtime fuses into integer
     kernels when it loads the file. Files of all schemes take and give float32.
@@ -39,15 +39,17 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
         ConversionError: the network cannot be exported, or float_layers names no layer of it.
     """
     torch.set_num_threads(context.threads)
-    network = checkpoint.load()
+    network = context.task.exported(checkpoint.load(), checkpoint.info.preprocess)
     example = torch.zeros(input_shape(checkpoint))
     graph = exported_graph(network, example)
+    program_of_graph = torch.export.export(graph, (example,), strict=False)
+    count = len(program_of_graph.graph_signature.user_outputs)
     program = torch.onnx.export(
-        torch.export.export(graph, (example,), strict=False),
+        program_of_graph,
         dynamo=True,
         external_data=False,
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=[OUTPUT] if count == 1 else [f"{OUTPUT}_{place}" for place in range(count)],
         verbose=False,
     )
     if program is None:
@@ -68,7 +70,7 @@ def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: s
 
 def _quantised(model: "ModelProto", quantisation: Quantisation, context: Context) -> "ModelProto":
     """The model with its quantisation; see `Quantisation` for what a scheme is."""
-    kept = _nodes_of(model, quantisation.float_layers)
+    kept = [*_nodes_of(model, quantisation.float_layers), *_in_float(model)]
     match quantisation.scheme:
         case "int8_static":
             samples = context.data.calibration(quantisation.calibration)
@@ -106,6 +108,17 @@ def _nodes_of(model: "ModelProto", layers: tuple[str, ...]) -> list[str]:
             f"{', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
         )
     return [name for names in nodes.values() for name in names]
+
+
+def _in_float(model: "ModelProto") -> list[str]:
+    """Names of the nodes that come from modules of `IN_FLOAT`, as the exporter notes it in each node."""
+    hierarchies = {
+        node.name: entry.value
+        for node in model.graph.node
+        for entry in node.metadata_props
+        if entry.key == "pkg.torch.onnx.class_hierarchy"
+    }
+    return [name for name, hierarchy in hierarchies.items() if any(f"'{kind}'" in hierarchy for kind in IN_FLOAT)]
 
 
 def _share_constants(model: "ModelProto") -> None:

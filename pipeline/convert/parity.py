@@ -85,7 +85,7 @@ def check_parity(parity: Parity, limits: ParityConfig, name: str) -> None:
 
 
 def reference_outputs(checkpoint: Checkpoint, context: Context, count: int) -> Floats:
-    """Outputs of the PyTorch model in float on `parity_samples`: float32 [n, K]."""
+    """Outputs of the PyTorch model in float on `parity_samples`, as a file gives them: float32 [n, K]."""
     import torch
 
     torch.set_num_threads(context.threads)
@@ -93,7 +93,7 @@ def reference_outputs(checkpoint: Checkpoint, context: Context, count: int) -> F
     samples = parity_samples(context, count)
     with torch.inference_mode():
         outputs = [network(torch.from_numpy(sample)) for sample in np.split(samples, len(samples))]
-    return np.concatenate([output.numpy() for output in outputs]).astype(np.float32)
+    return context.task.as_exported(np.concatenate([output.numpy() for output in outputs]).astype(np.float32))
 
 
 def measure_parity(path: Path, runtime: Runtime, checkpoint: Checkpoint, context: Context, count: int) -> Parity:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from phonefit.models.layers import in_layers, unknown_layers
+from phonefit.models.layers import stays_in_float, unknown_layers
 from phonefit.models.quantisation import Quantisation
 from phonefit.models.tasks.task import Floats
 from phonefit.pipeline.convert.graph import (
@@ -49,11 +49,12 @@ def check_float_layers(quantisation: Quantisation, network: "nn.Module") -> None
 
 
 def quantised_nodes(float_layers: Collection[str]) -> NodeFilter:
-    """A filter that holds for each node of an exported graph outside `float_layers`."""
+    """A filter that holds for each node of an exported graph that is to be quantised."""
 
     def wanted(node: "Node") -> bool:
-        paths = (str(path) for path, _ in node.meta.get("nn_module_stack", {}).values())
-        return not any(in_layers(path.removeprefix(f"{WRAPPED}."), float_layers) for path in paths)
+        stack = node.meta.get("nn_module_stack", {})
+        own = {key: (str(name).removeprefix(f"{WRAPPED}."), kind) for key, (name, kind) in stack.items()}
+        return not stays_in_float(own, float_layers)
 
     return wanted
 

@@ -40,18 +40,18 @@ _PAD = torch.ops.aten.constant_pad_nd.default
 
 
 def convert(checkpoint: Checkpoint, context: Context, destination: Path, name: str) -> Artifact:
-    """Write `destination/NAME.tflite` and its description: batch 1, input NHWC, output [1, outputs].
+    """Write `destination/NAME.tflite` and its description: batch 1, input NHWC.
 
     The input is channels-last because that is how LiteRT computes and how a camera delivers: no transpose is left.
-    A file of int8_static takes and gives int8; scale and zero point are in the file and in the description. All others
-    take and give float32.
+    A file of int8_static takes int8, and gives it where its last layers are quantised; scale and zero point are in the
+    file and in the description. All others take and give float32.
 
     Raises:
         ConversionError: the network cannot be exported, float_layers names no layer of it, or layers compute in float
             that should not, or the other way round.
     """
     torch.set_num_threads(context.threads)
-    network = checkpoint.load()
+    network = context.task.exported(checkpoint.load(), checkpoint.info.preprocess)
     example = _channels_last(torch.zeros(input_shape(checkpoint)))
     graph = exported_graph(ChannelsLast(network), example)
     quantisation = checkpoint.info.quantisation

@@ -1,7 +1,7 @@
 """What a study is about. Trials of one study can only be compared when nothing but the searched values differs."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from phonefit.models.factories import code_digest
 from phonefit.models.tasks import task
 from phonefit.models.tasks.options import OwnTaskOptions
+from phonefit.models.tasks.task import Task
 from phonefit.pipeline import convert, evaluate, finetune, measure, prepare
 from phonefit.pipeline.compress import plan
 from phonefit.pipeline.compress import stage as compress
@@ -57,14 +58,13 @@ def surroundings_of(recipe: Recipe, runs: Path, progress: Progress) -> dict[str,
     """
     asked = task(recipe.task)
     dataset = prepare.load_dataset(recipe.data, Store(runs), progress, asked.target)
-    outputs = asked.outputs(dataset.labels)
     models = list(_models(recipe))
     found: dict[str, JsonValue] = {"digest of the pictures": dataset.digest}
     if isinstance(recipe.task, OwnTaskOptions):
         found[f"digest of the code of {recipe.task.factory}"] = code_digest(recipe.task.factory)
     for model in models:
         try:
-            found |= _contents(model, recipe, outputs)
+            found |= _contents(model, recipe, asked, dataset.labels)
         except ModelError:  # one choice of several: its trials fail, and say why
             if len(models) == 1:
                 raise
@@ -113,14 +113,14 @@ def _narrowed(path: str, axis: Plain | Conditional) -> Plain | Conditional:
     return axis if path in _ORIGINS else axis[:1]
 
 
-def _contents(model: ModelConfig, recipe: Recipe, outputs: int) -> dict[str, JsonValue]:
+def _contents(model: ModelConfig, recipe: Recipe, asked: Task, labels: Sequence[str]) -> dict[str, JsonValue]:
     found: dict[str, JsonValue] = {}
     if model.weights != "random":
         name = model.weights if model.family is None else f"{model.family}, {model.weights}"
         found[f"digest of the weights of {name}"] = finetune.weights_digest(model)
     if model.factory is not None:
         preprocess = prepare.resolve_preprocess(finetune.base_preprocess(model), recipe.data.input)
-        architecture = finetune.architecture_of(model, outputs, preprocess)
+        architecture = finetune.architecture_of(model, asked, labels, preprocess)
         found[f"digest of the code of {model.factory}"] = finetune.factory_digest(architecture)
     return found
 

@@ -155,8 +155,7 @@ class ShapingSteps:
 
     def architecture(self, recipe: Recipe, context: Context) -> Architecture:
         """What the steps start from."""
-        outputs = context.task.outputs(context.data.labels)
-        architecture = architecture_of(recipe.model, outputs, context.data.preprocess)
+        architecture = architecture_of(recipe.model, context.task, context.data.labels, context.data.preprocess)
         if self.student is None or self.student.student is None:
             return architecture
         return architecture_of_student(self.student.student, architecture)

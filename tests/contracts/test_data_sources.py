@@ -19,9 +19,14 @@ from phonefit.pipeline.recipe import DataConfig
 from tests.data_cases import CASES, OTHER_TARGETS, PER_CLASS, Case
 
 
-@pytest.fixture(params=sorted(SOURCES))
+@pytest.fixture(params=sorted(CASES))
 def case(request, tmp_path):
     return CASES[request.param](tmp_path)
+
+
+@pytest.fixture(params=[*sorted(CASES), *sorted(OTHER_TARGETS)], ids=str)
+def any_case(request, tmp_path):
+    return (CASES | OTHER_TARGETS)[request.param](tmp_path)
 
 
 class Memory:
@@ -50,22 +55,22 @@ def test_labels_and_samples_are_complete_and_in_order(case):
     assert data.unreadable == ()
 
 
-def test_read_gives_the_picture_that_the_digest_stands_for(case):
-    data = case.load()
+def test_read_gives_the_picture_that_the_digest_stands_for(any_case):
+    data = any_case.load()
     for sample in data.samples[:: PER_CLASS // 2]:
         picture = data.read(sample)
         assert picture.mode == "RGB"
         assert picture_digest(picture) == sample.digest
 
 
-def test_loading_again_gives_the_same_data(case):
-    first, second = case.load(), case.load()
+def test_loading_again_gives_the_same_data(any_case):
+    first, second = any_case.load(), any_case.load()
     assert first.digest == second.digest
     assert first.samples == second.samples
 
 
-def test_different_pictures_have_different_digests(case):
-    data = case.load()
+def test_different_pictures_have_different_digests(any_case):
+    data = any_case.load()
     assert len({sample.digest for sample in data.samples}) == len(data.samples)
 
 
@@ -82,26 +87,27 @@ def test_a_limit_below_the_number_of_classes_is_refused(case):
         case.load(limit=1)
 
 
-def test_progress_counts_every_picture(case):
+def test_progress_counts_every_picture(any_case):
     steps = []
-    total = len(case.load(progress=lambda done, total: steps.append((done, total))).samples)
+    total = len(any_case.load(progress=lambda done, total: steps.append((done, total))).samples)
     assert steps == [(done, total) for done in range(1, total + 1)]
 
 
-def test_a_known_picture_is_not_decoded_again(case):
+def test_a_known_picture_is_not_decoded_again(any_case):
     cache, steps = Memory(), []
-    first = case.load(cache=cache)
-    second = case.load(cache=cache, progress=lambda done, total: steps.append(done))
+    first = any_case.load(cache=cache)
+    second = any_case.load(cache=cache, progress=lambda done, total: steps.append(done))
     assert steps == []
     assert (second.samples, second.digest) == (first.samples, first.digest)
 
 
 def test_every_source_is_tested():
-    assert sorted(CASES) == sorted(SOURCES) == sorted(get_args(DataConfig.model_fields["source"].annotation))
+    tested = {*CASES, *(source for source, _ in OTHER_TARGETS)}
+    assert sorted(tested) == sorted(SOURCES) == sorted(get_args(DataConfig.model_fields["source"].annotation))
 
 
 def test_an_unknown_source_names_the_known_ones():
-    with pytest.raises(UnknownNameError, match="unknown data source 'ftp'; known: csv, demo, idx, image_folder"):
+    with pytest.raises(UnknownNameError, match="unknown data source 'ftp'; known: coco, csv, demo, drawn_faces"):
         load_data("ftp", SourceConfig())
 
 
@@ -113,7 +119,8 @@ def test_numbers_and_labels_are_complete_and_in_order(key, tmp_path):
     case = OTHER_TARGETS[key](tmp_path)
     data = case.load()
     assert (data.labels, data.kind) == (case.labels, key[1])
-    assert {type(sample.label) for sample in data.samples} == {float if key[1] == "number" else tuple}
+    kind = {"number": float, "picture": int}.get(key[1], tuple)
+    assert {type(sample.label) for sample in data.samples} == {kind}
     assert [sample.name for sample in data.samples] == sorted(sample.name for sample in data.samples)
     groups = {group for sample in data.samples for group in groups_of(data.kind, sample.label)}
     assert groups == set(range(len(case.labels)))

@@ -1,16 +1,29 @@
 """What every task promises to training, conversion and evaluation. A new task is one entry in RIGHT."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from phonefit.models.decode import number, present_labels
-from phonefit.models.decoding import MultiLabelDecoding, RegressionDecoding
+from phonefit.models.boxes import points_of
+from phonefit.models.decode import detections, number, picture, present_labels, unit_vector
+from phonefit.models.decoding import (
+    DetectionDecoding,
+    EmbeddingDecoding,
+    MultiLabelDecoding,
+    RegressionDecoding,
+    StyleDecoding,
+)
 from phonefit.models.errors import UnknownNameError
+from phonefit.models.families.vgg import VGG16_WEIGHTS
 from phonefit.models.targets import targets_array
-from phonefit.models.tasks import TASKS, task
-from phonefit.models.tasks.options import RegressionOptions
+from phonefit.models.tasks import TASKS, style, task
+from phonefit.models.tasks.options import EmbeddingOptions, RegressionOptions, StyleOptions
+from phonefit.models.tasks.style_picture import style_picture
 from phonefit.models.tasks.task import drop_of, holds, least_quality, metrics_with_interval
+from tests.style_case import tiny_vgg
+from tests.tiny import PREPROCESS
 
 LABELS = ("a", "b", "c", "d")
 COUNT = 32
@@ -43,12 +56,51 @@ def sets(_):
     return targets, (8 * targets - 4).astype(np.float32)
 
 
-RIGHT = {"classification": classes, "regression": numbers, "multi_label": sets}
+def identities(made):
+    targets = np.arange(COUNT) % len(LABELS)
+    return targets, 4 * np.eye(len(LABELS), made.options.size, dtype=np.float32)[targets]
+
+
+def redrawn(_):
+    """Pictures of noise, and the style itself, which is right where content does not count."""
+    targets = np.random.default_rng(2).integers(0, 256, (COUNT, 3, PREPROCESS.height, PREPROCESS.width), np.uint8)
+    levels = style_picture(None, PREPROCESS.height, PREPROCESS.width).transpose(2, 0, 1) / np.float32(255)
+    return targets, np.tile(levels.reshape(1, -1), (COUNT, 1))
+
+
+def boxes(made):
+    """One or two boxes in each picture, told by the points in their middle."""
+    random = np.random.default_rng(4)
+    targets = np.full((COUNT, 2, 5), -1, dtype=np.float32)
+    points = points_of(PREPROCESS.height, PREPROCESS.width, made.options.strides)
+    told = np.concatenate([points[:, :2], np.tile(points[:, 2:], (1, 2))], axis=1)[None].repeat(COUNT, axis=0)
+    scores = np.full((COUNT, len(points), len(LABELS)), 1e-3, dtype=np.float32)
+    for row in range(COUNT):
+        for place, left in enumerate((0, 17)[: 1 + row % 2]):
+            corner, size = random.uniform(left, left + 4, 2), random.uniform(6, 12, 2)
+            targets[row, place] = ((row + place) % len(LABELS), *corner, *(corner + size))
+            middle = corner + size / 2
+            near = (np.abs(points[:, :2] - middle) < np.minimum(1.5 * points[:, 2:], size / 2)).all(axis=1)
+            told[row, near] = (*middle, *size)
+            scores[row, near, (row + place) % len(LABELS)] = 0.999
+    return targets, np.concatenate([told.reshape(COUNT, -1), scores.reshape(COUNT, -1)], axis=1).astype(np.float32)
+
+
+RIGHT = {
+    "classification": classes,
+    "regression": numbers,
+    "multi_label": sets,
+    "embedding": identities,
+    "style": redrawn,
+    "detection": boxes,
+}
 VARIANTS = {
     **{name: (task(name), right) for name, right in RIGHT.items()},
     "regression l1": (task(RegressionOptions(loss="l1", unit="years")), numbers),
     "regression expectation": (task(RegressionOptions(loss="expectation", bins=9)), binned),
     "regression ordinal": (task(RegressionOptions(loss="ordinal", bins=9)), binned),
+    "style": (task(StyleOptions(content_weight=0)), redrawn),
+    "embedding cosine": (task(EmbeddingOptions(loss="cosine", size=8)), identities),
 }
 
 
@@ -58,17 +110,35 @@ class Case:
     def __init__(self, name):
         made, right = VARIANTS[name]
         self.targets, self.outputs = right(made)
-        self.task = made.fitted(LABELS, self.targets)
+        self.task = made.fitted(LABELS, self.targets, PREPROCESS)
 
     def quality(self, outputs):
         return self.task.metrics(outputs, self.targets)[self.task.quality]
 
     def random_outputs(self, seed=0):
-        shape = (COUNT, self.task.outputs(LABELS))
-        return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+        shape = (COUNT, self.task.outputs(LABELS, PREPROCESS))
+        values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+        return self.as_boxes(values) if self.task.target == "boxes" else values
+
+    def as_boxes(self, values):
+        """Numbers as a detector could give them: boxes around its points, and scores."""
+        boxes, scores = self.task.parts(values)
+        points = self.task.points()
+        boxes = np.concatenate([points[:, :2] + boxes[..., :2], points[:, 2:] * np.exp(boxes[..., 2:] / 4)], axis=2)
+        both = (boxes.reshape(COUNT, -1), (1 / (1 + np.exp(1 - scores))).reshape(COUNT, -1))
+        return np.concatenate(both, axis=1).astype(np.float32)
 
     def loss(self, outputs, weights=None):
         return self.task.loss(outputs, torch.tensor(self.targets), weights)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_features(tmp_path_factory):
+    """Style is judged by a VGG16 of a few channels."""
+    weights = tiny_vgg(tmp_path_factory.mktemp("vgg"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "VGG16_WEIGHTS", replace(VGG16_WEIGHTS, locate=lambda: weights))
+        yield
 
 
 @pytest.fixture(params=sorted(VARIANTS))
@@ -86,10 +156,14 @@ def test_quality_is_one_of_the_metrics(case):
 
 
 def test_outputs_fit_the_labels(case):
-    assert case.outputs.shape == (COUNT, case.task.outputs(LABELS))
+    assert case.outputs.shape == (COUNT, case.task.outputs(LABELS, PREPROCESS))
 
 
 def test_targets_are_what_the_data_gives(case):
+    if case.task.target == "picture":
+        pixels = torch.from_numpy(case.targets.transpose(0, 2, 3, 1))
+        assert torch.equal(case.task.shown(torch.from_numpy(case.targets), pixels), torch.from_numpy(case.targets))
+        return
     one_by_one = [tuple(row) if isinstance(row, list) else row for row in case.targets.tolist()]
     stored = targets_array(case.task.target, one_by_one, len(LABELS))
     assert stored.dtype == case.targets.dtype
@@ -144,8 +218,17 @@ def test_mistakes_are_where_the_answer_is_wrong(case):
     outputs = case.random_outputs()
     mistakes = case.task.mistakes(outputs, case.targets)
     assert (mistakes.shape, mistakes.dtype) == ((COUNT,), np.float32)
-    told = case.task.decode(outputs).reshape(COUNT, -1)
-    assert ((mistakes > 0) == (told != case.targets.reshape(COUNT, -1)).any(axis=1)).all()
+    if isinstance(case.task.decoding, EmbeddingDecoding):
+        vectors, threshold = case.task.decode(outputs), case.task.calibrated(outputs, case.targets).decoding.threshold
+        wrong = (vectors @ vectors.T >= threshold) != (case.targets[:, None] == case.targets)
+    elif case.task.target == "boxes":
+        told, true = ((rows[..., 0] >= 0).sum(axis=1) for rows in (case.task.decode(outputs), case.targets))
+        assert (mistakes >= np.abs(told - true)).all()
+        assert (mistakes <= told + true).all()
+        wrong = (mistakes > 0)[:, None]
+    else:
+        wrong = case.task.decode(outputs).reshape(COUNT, -1) != case.targets.reshape(COUNT, -1)
+    assert ((mistakes > 0) == wrong.any(axis=1)).all()
     assert case.task.mistakes(case.outputs, case.targets).max() < 0.1
 
 
@@ -156,6 +239,17 @@ def test_the_record_of_the_decoding_reads_the_same_out_of_each_row(case):
             assert number(row, made.decoding) == pytest.approx(float(told), rel=1e-5)
         elif isinstance(made.decoding, MultiLabelDecoding):
             assert (present_labels(row, made.decoding)[1] == told).all()
+        elif isinstance(made.decoding, EmbeddingDecoding):
+            np.testing.assert_allclose(unit_vector(row), told, atol=1e-6)
+        elif isinstance(made.decoding, DetectionDecoding):
+            photo = (PREPROCESS.width, PREPROCESS.height)
+            found = detections(*(part[0] for part in made.parts(row[None])), made.decoding, PREPROCESS, photo)
+            rows = [(one.label, *one.box, one.score) for one in found]
+            np.testing.assert_allclose(told[: len(rows)], np.reshape(rows, (-1, 6)), atol=1e-4)
+            assert (told[len(rows) :] == -1).all()
+        elif isinstance(made.decoding, StyleDecoding):
+            drawn = picture(row.reshape(case.targets.shape[1:]), "NCHW", made.decoding)
+            np.testing.assert_array_equal(drawn.transpose(2, 0, 1).reshape(-1), told)
         else:
             assert made.decoding is None
             assert told == row.argmax()
@@ -183,7 +277,8 @@ def test_gradient_descent_on_the_loss_reaches_the_best_quality(case, weighted):
     outputs = torch.tensor(case.random_outputs(), requires_grad=True)
     weights = case.task.class_weights(LABELS, case.targets) if weighted else None
     if weighted and weights is None:
-        assert case.task.target == "number"
+        assert case.task.target in ("number", "picture", "boxes") or case.task.name == "embedding"
+        return  # the same as without
     optimizer = torch.optim.Adam([outputs], lr=0.1)
     for _ in range(150):
         optimizer.zero_grad()

@@ -39,6 +39,7 @@ def family(name, **sizes):
 ARCHITECTURES = {
     "own factory": ARCHITECTURE,
     "efficientnet_lite0": family("efficientnet_lite0", width=0.5, depth=0.5),
+    "face_resnet": family("face_resnet", width=0.25, depth=0.1),
     "mobilenet_v2": family("mobilenet_v2", width=0.5, depth=0.5),
     "resnet18": family("resnet18", width=0.125),
     "resnet50": family("resnet50", width=0.125, depth=0.5),
@@ -242,4 +243,5 @@ def test_every_family_is_tested():
         return getattr(build, "func", build).__module__  # sizes of one family share a function
 
     tested = {architecture.family for architecture in ARCHITECTURES.values() if architecture.family}
+    tested.add("style_net")  # gives pictures, not labels: in tests/integration/test_style.py
     assert {place(family) for family in MODELS} == {place(family) for family in tested}

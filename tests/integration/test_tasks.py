@@ -10,7 +10,10 @@ from rich.console import Console
 
 from phonefit.models.artifact import load_artifact
 from phonefit.models.decoding import MultiLabelDecoding, RegressionDecoding
+from phonefit.pipeline.recipe_file import apply_overrides, load_recipe
+from phonefit.pipeline.result import TrialResult
 from phonefit.pipeline.run import run
+from phonefit.pipeline.search.study import search
 from phonefit.pipeline.tables import trial_table
 from phonefit.pipeline.tables_quality import quality_tables
 from tests.tiny import SIZE
@@ -34,17 +37,31 @@ TASKS = {
 }
 
 
-def write_pictures(folder: Path, kind: str) -> Path:
+TINY = {
+    "model": {"factory": "tests.tiny:build"},
+    "finetune": {"epochs": 6, "learning_rate": 0.02, "freeze_epochs": 0, "batch_size": 16},
+    "bench": {"repeats": 3, "warmups": 1, "attempts": 1},
+}
+PARITY = {"samples": 8, "cosine": 0.8, "snr_db": 3, "agreement": 0}
+
+
+def data_of(table: Path) -> dict[str, object]:
+    """The pictures of a table, with sides that are large enough to judge on."""
+    split = {"validation": 0.3, "test": 0.3}
+    return {"source": "csv", "path": str(table), "input": {"height": SIZE, "resize": "stretch"}, "split": split}
+
+
+def write_pictures(folder: Path, column: str) -> Path:
     """Noise with a level of red of 0 to 120: the number; the labels say whether it is high, and whether green is."""
     random = np.random.default_rng(0)
     (folder / "pictures").mkdir()
-    lines = ["path,value" if kind == "number" else "path,labels"]
+    lines = [f"path,{column}"]
     for index in range(PICTURES):
         red, green = random.integers(0, 121, 2)
         pixels = random.integers(0, 100, (SIZE, SIZE, 3)) + np.array([red, green, 0])
         Image.fromarray(pixels.astype(np.uint8)).save(folder / "pictures" / f"{index:03}.png")
         labels = [name for name, level in (("red", red), ("green", green)) if level > 60]
-        lines.append(f"pictures/{index:03}.png,{red if kind == 'number' else '|'.join(labels)}")
+        lines.append(f"pictures/{index:03}.png,{'|'.join(labels) if column == 'labels' else red}")
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
     return folder / "table.csv"
 
@@ -54,20 +71,12 @@ def finished(request, tmp_path_factory):
     """A complete run over all three runtimes."""
     folder = tmp_path_factory.mktemp(request.param)
     asked = TASKS[request.param]
-    content = {
+    content = TINY | {
         "name": request.param,
-        "model": {"factory": "tests.tiny:build"},
         "task": asked,
-        "data": {
-            "source": "csv",
-            "path": str(write_pictures(folder, "number" if asked["name"] == "regression" else "labels")),
-            "input": {"height": SIZE, "resize": "stretch"},
-            "split": {"validation": 0.3, "test": 0.3},
-        },
-        "finetune": {"epochs": 6, "learning_rate": 0.02, "freeze_epochs": 0, "batch_size": 16},
+        "data": data_of(write_pictures(folder, "value" if asked["name"] == "regression" else "labels")),
         "compress": STEPS,
-        "convert": {"original": False, "parity": {"samples": 8, "cosine": 0.8, "snr_db": 3, "agreement": 0}},
-        "bench": {"repeats": 3, "warmups": 1, "attempts": 1},
+        "convert": {"original": False, "parity": PARITY},
         "budget": {"quality_drop": 1.0},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
@@ -120,3 +129,50 @@ def test_tables_show_the_quality_in_its_unit(finished):
     assert "before adaptation" in text
     assert ("levels" in text) == (trial.recipe["task"]["name"] == "regression")
     assert ("average precision" in text) == (trial.recipe["task"]["name"] == "multi_label")
+
+
+@pytest.mark.parametrize(("template", "column"), [("ages", "age"), ("moderation", "labels")])
+def test_a_shipped_template_runs_on_a_table_of_ones_own(template, column, tmp_path):
+    table = write_pictures(tmp_path, column)
+    recipe = load_recipe(template, [f"data.path={table}"])  # as a person would; made small for the test from here on
+    split = {"data.split.validation": 0.3, "data.split.test": 0.3, "data.input.height": SIZE, "data.input.width": SIZE}
+    steps = {
+        "finetune.epochs": 8,
+        "finetune.freeze_epochs": 0,
+        "finetune.learning_rate": 0.05,
+        "finetune.batch_size": 8,
+    }
+    files = {"convert": {"runtimes": ["tflite"], "original": False, "parity": PARITY}, "bench": TINY["bench"]}
+    trial = run(apply_overrides(recipe, {"model": TINY["model"], **split, **steps, **files}), runs=tmp_path / "runs")
+    (file,) = trial.files
+    _, baseline = trial.baseline
+    assert trial.merit(file.quality) > trial.merit({trial.quality_name: baseline})
+    assert file.artifact.precision == "int8"
+    if template == "ages":
+        decoding = file.artifact.decoding
+        assert (decoding.reads, decoding.unit, decoding.maximum) == ("expected_index", "years", 100)
+        assert file.artifact.outputs[0].shape[-1] == 101
+    else:
+        assert all(file.quality[f"recall/{label}"] >= 0.95 for label in ("green", "red"))
+
+
+def test_a_search_over_the_loss_of_a_regression_compares_its_errors(tmp_path):
+    content = TINY | {
+        "name": "losses",
+        "task": {"name": "regression", "unit": "levels", "bins": 9},
+        "data": data_of(write_pictures(tmp_path, "value")),
+        "convert": {"runtimes": ["onnx"], "parity": PARITY},
+        "search": {
+            "sampler": "grid",
+            "objectives": ["quality", "bytes"],
+            "space": {"task.loss": ["l1", "expectation"]},
+        },
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    found = search(tmp_path / "recipe.yaml", trials=2, runs=tmp_path / "runs")
+    outputs = {"l1": 1, "expectation": 9}
+    assert {trial.parameters["task.loss"] for trial in found.trials} == set(outputs)
+    for trial in found.trials:
+        kept = TrialResult.load(tmp_path / "runs" / "losses" / "trials" / f"{trial.number}.json")
+        assert kept.files[0].artifact.outputs[0].shape[-1] == outputs[trial.parameters["task.loss"]]
+        assert trial.values["quality"] == -kept.files[0].quality["mean_absolute_error"] > -kept.baseline[1]

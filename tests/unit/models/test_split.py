@@ -129,3 +129,50 @@ def test_one_picture_with_several_numbers_or_sets_of_labels_is_a_conflict():
     assert (ages.names, ages.labels) == (("a", "b"), ("3", "4.5"))
     (sets,) = find_conflicts(other("labels", ("p", "q"), ("a", (1, 1), "x"), ("b", (0, 0), "x")))
     assert sets.labels == ("no label", "p|q")
+
+
+def persons(count, pictures=3):
+    labels = tuple(f"person{index}" for index in range(count))
+    samples = [sample for index in range(count) for sample in many(pictures, index, f"{labels[index]}-")]
+    return dataset(*samples, labels=labels)
+
+
+def classes_by_side(data, **shares):
+    arguments = {"validation": 0.2, "test": 0.2, "seed": 0} | shares
+    sides = split(data, **arguments, by="class")
+    assert sorted(index for indices in sides.values() for index in indices) == list(range(len(data.samples)))
+    return {side: {data.labels[data.samples[index].label] for index in indices} for side, indices in sides.items()}
+
+
+def test_by_class_no_class_is_on_two_sides_and_shares_are_met():
+    found = classes_by_side(persons(300), validation=0.3, test=0.1)
+    assert tuple(found) == SIDES
+    assert sum(len(names) for names in found.values()) == len(set().union(*found.values())) == 300
+    for side, share in {"train": 0.6, "validation": 0.3, "test": 0.1}.items():
+        assert len(found[side]) / 300 == pytest.approx(share, abs=0.06)
+
+
+def test_by_class_adding_classes_moves_no_other():
+    few, more = classes_by_side(persons(40)), classes_by_side(persons(90))
+    assert all(few[side] <= more[side] for side in SIDES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_by_class_each_side_has_two_to_tell_apart(seed):
+    found = classes_by_side(persons(6), validation=0.05, test=0.05, seed=seed)
+    assert {side: len(names) for side, names in found.items()} == dict.fromkeys(SIDES, 2)
+    with pytest.raises(DataError, match=r"at least 6 classes.*found 5.*data\.split\.by=picture"):
+        classes_by_side(persons(5))
+
+
+def test_by_class_a_picture_of_two_classes_is_on_one_side():
+    data = persons(12)
+    shared = [Sample(f"shared{index}", index, "shared") for index in range(12)]
+    data = replace(data, samples=(*data.samples, *shared))
+    sides = split(data, 0.2, 0.2, 0, by="class")
+    assert len({side for side, indices in sides.items() if any(index >= 36 for index in indices)}) == 1
+
+
+def test_by_class_needs_classes():
+    with pytest.raises(DataError, match="found pictures without classes"):
+        split(other("number", ("age",), *many(20)), 0.2, 0.2, 0, by="class")

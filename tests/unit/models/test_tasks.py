@@ -9,6 +9,7 @@ from phonefit.models.errors import DataError, ModelError
 from phonefit.models.tasks import task, task_key
 from phonefit.models.tasks.multi_label import average_precisions
 from phonefit.models.tasks.options import MultiLabelOptions, OwnTaskOptions, RegressionOptions
+from tests.tiny import PREPROCESS
 
 CLASSIFICATION = task("classification")
 LOGITS = np.array([[2, 1, 0], [0, 3, 1], [0, 1, 0], [0, 0, 5]], dtype=np.float32)
@@ -62,7 +63,7 @@ AGES = np.array([10, 20, 30, 60], dtype=np.float32)
 
 
 def regression(**options):
-    return task(RegressionOptions(**options)).fitted(["age"], AGES)
+    return task(RegressionOptions(**options)).fitted(["age"], AGES, PREPROCESS)
 
 
 def test_outputs_are_on_the_scale_of_the_training_numbers():
@@ -111,7 +112,7 @@ def test_ordinal_counts_the_steps():
 
 def test_numbers_that_are_all_equal_are_refused():
     with pytest.raises(DataError, match="every picture of the training side has the number 7"):
-        task("regression").fitted(["age"], np.full(5, 7, dtype=np.float32))
+        task("regression").fitted(["age"], np.full(5, 7, dtype=np.float32), PREPROCESS)
 
 
 def test_answers_agree_up_to_a_quarter_of_the_deviation():
@@ -126,7 +127,7 @@ PRESENT = np.array([[1, 1], [0, 0], [1, 0], [0, 0], [1, 0]], dtype=np.float32)
 
 
 def multi_label(recall=0.9):
-    return task(MultiLabelOptions(recall=recall)).fitted(["first", "second"], PRESENT)
+    return task(MultiLabelOptions(recall=recall)).fitted(["first", "second"], PRESENT, PREPROCESS)
 
 
 def test_average_precision_sums_precision_over_recall():

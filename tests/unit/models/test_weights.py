@@ -58,7 +58,7 @@ def test_a_file_that_could_run_code_is_refused_and_does_not_run(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, I am text", b"PK\x03\x04 broken", b"\x80\x02.", bytes(range(256))])
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".h5"])
 def test_broken_files_are_named(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
@@ -131,5 +131,5 @@ def test_a_file_of_the_same_family_with_another_head(tmp_path: Path) -> None:
     "architecture", [TINY, Architecture(factory="tests.tiny:build", outputs=3, height=32, width_pixels=32)]
 )
 def test_pretrained_without_packaged_weights_says_what_there_is(architecture: Architecture) -> None:
-    with pytest.raises(ModelError, match=r"packaged: efficientnet_lite0\. Give the path of a \.safetensors"):
+    with pytest.raises(ModelError, match=r"packaged: efficientnet_lite0, .*\. Give the path of a \.safetensors"):
         initialise(build_network(architecture), architecture, "pretrained")

@@ -15,7 +15,7 @@ from phonefit.pipeline.errors import ModelError
 from phonefit.pipeline.few_shot import _Probe, train_head
 from phonefit.pipeline.recipe_steps import FinetuneConfig
 from phonefit.pipeline.train import head_layers
-from tests.tiny import LABELS, SIZE, TinyPictures, build, tiny_context
+from tests.tiny import LABELS, PREPROCESS, SIZE, TinyPictures, build, tiny_context
 
 CONFIG = FinetuneConfig(cached_features=True)
 
@@ -62,7 +62,7 @@ def test_a_regression_learns_its_numbers(tmp_path):
             return self.pixels(side)[..., 0].mean((1, 2)).astype(np.float32)
 
     data = Numbers()
-    made = task(RegressionOptions(loss="l1")).fitted(["level"], data.targets("train"))
+    made = task(RegressionOptions(loss="l1")).fitted(["level"], data.targets("train"), PREPROCESS)
     outcome = train_head(network(1), replace(tiny_context(tmp_path), task=made, data=data), CONFIG, "few")
     _, without = made.baseline(data.targets("train"), data.targets("validation"))
     assert outcome.metrics["mean_absolute_error"] < without["mean_absolute_error"] / 2

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from phonefit.pipeline.errors import RecipeError, UnknownNameError
+from phonefit.pipeline.recipe import PATHLESS
 from phonefit.pipeline.recipe_file import (
     apply_overrides,
     check_recipe,
@@ -40,7 +41,8 @@ def test_every_shipped_recipe_is_valid(name, tmp_path):
     text = recipe_text(name)
     place = tmp_path / "table.csv" if "source: csv" in text else tmp_path
     (tmp_path / "table.csv").touch()
-    recipe = load_recipe(name, [] if "source: demo" in text else [f"data.path={place}"])
+    brought = any(f"source: {source}" in text for source in PATHLESS)
+    recipe = load_recipe(name, [] if brought else [f"data.path={place}"])
     assert recipe.name == name
     assert recipe.description == recipe_descriptions()[name] != ""
 
@@ -51,11 +53,15 @@ def test_the_shipped_recipes_are_those_that_are_documented():
         "cell-labels",
         "defect-probability",
         "demo",
+        "detect",
+        "faces",
         "few-shot",
         "image-folder",
         "moderation",
+        "moderation-vgg",
         "own-model",
         "prune-distil-quantise",
+        "style",
     }
 
 
@@ -160,7 +166,7 @@ def test_bytes_that_are_not_text_are_a_clear_error(tmp_path):
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones(tmp_path):
-    with pytest.raises(UnknownNameError, match="demo, few-shot, image-folder"):
+    with pytest.raises(UnknownNameError, match="faces, few-shot, image-folder"):
         load_recipe("dmo")
     with pytest.raises(RecipeError, match=r"no such file.*demo"):
         load_recipe(tmp_path / "missing.yaml")
@@ -318,6 +324,14 @@ def test_reading_a_recipe_imports_neither_torch_nor_optuna():
 def test_class_weights_are_refused_where_there_are_no_classes():
     (found,) = problems_of("defect-probability", ["finetune.class_weights=balanced"])
     assert found.strip() == "finetune.class_weights: numbers have no classes to balance; leave it out"
+    (found,) = problems_of("faces", ["finetune.class_weights=balanced"])
+    assert "identities are not balanced by weights" in found
+
+
+def test_a_split_by_class_is_for_tasks_whose_classes_need_not_be_learned():
+    (found,) = problems_of("demo", ["data.split.by=class"])
+    assert found.strip().startswith("data.split.by: on each side the task needs the classes that it learns")
+    assert load_recipe("faces", ["data.split.by=class"]).data.split.by == "class"
 
 
 def test_a_source_that_does_not_give_what_the_task_learns_is_refused(tmp_path):

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from phonefit.models.tasks import task
 from phonefit.models.tasks.classification import Classification
+from phonefit.models.tasks.options import EmbeddingOptions
 from phonefit.pipeline.augment import augmented
 from phonefit.pipeline.errors import TrainingError
 from phonefit.pipeline.recipe_steps import TrainConfig
@@ -82,6 +84,23 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, optimizer
     assert same_state(network, uninterrupted)
     assert resumed.history[1:] == whole.history[1:]
     assert not resume.exists()
+
+
+def test_what_learns_in_training_only_is_interrupted_and_goes_on_too(tmp_path):
+    config = CONFIG.model_copy(update={"epochs": 3})
+    context = replace(tiny_context(tmp_path), task=task(EmbeddingOptions(size=len(LABELS))))
+    uninterrupted = tiny_network()
+    whole = train(uninterrupted, context, config, title="t")
+    resume, network = tmp_path / "resume", tiny_network()
+    with pytest.raises(KeyboardInterrupt):
+        train(network, replace(context, progress=Interrupted("epoch 2")), config, title="t", resume=resume)
+    (vectors,) = torch.load(resume)["criterion"].keys() - {"known"}
+    assert torch.load(resume)["criterion"][vectors].shape == (len(LABELS), len(LABELS))
+    assert {name for name, _ in network.named_parameters()} == {name for name, _ in tiny_network().named_parameters()}
+    network = tiny_network()
+    assert train(network, context, config, title="t", resume=resume).history[1:] == whole.history[1:]
+    assert same_state(network, uninterrupted)
+    assert whole.metrics["verification_accuracy"] > max(0.8, whole.history[0].quality)
 
 
 def test_a_damaged_resume_file_is_ignored(tmp_path):

@@ -1,0 +1,205 @@
+"""Detection through the line: steps, all runtimes, both precisions, and the trap of one scale for boxes and scores."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+from phonefit.device_bench.runtimes import runtime_module
+from phonefit.device_bench.runtimes.run_samples import run_samples
+from phonefit.models import layers
+from phonefit.models.artifact import SUFFIXES, load_artifact
+from phonefit.models.boxes import points_of
+from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
+from phonefit.models.decoding import DetectionDecoding
+from phonefit.models.families.blocks import ConvNorm
+from phonefit.models.families.detector import detector
+from phonefit.models.quantisation import CalibrationSet, Quantisation
+from phonefit.models.registry import build_network
+from phonefit.models.spec import Architecture, DetectorOptions
+from phonefit.models.tasks import task
+from phonefit.models.tasks.options import DetectionOptions
+from phonefit.pipeline.convert import CONVERTERS, converter
+from phonefit.pipeline.convert.parity import measure_parity
+from phonefit.pipeline.run import run
+from tests.tiny import LABELS, PREPROCESS, TinyPictures, tiny_context
+
+PICTURES, SIDE = 80, 64
+STRIDES = (8, 16)
+
+
+def build(outputs):
+    """A detector of one's own on four convolutions."""
+    layers = [ConvNorm(inputs, channels, 3, 2) for inputs, channels in pairwise((3, 16, 24, 32, 32))]
+    return detector(nn.Sequential(*layers), (SIDE, SIDE), 2, DetectorOptions(channels=16, strides=STRIDES))
+
+
+def write_coco(folder):
+    """Squares of red or blue on grey noise, one or two in a picture."""
+    random = np.random.default_rng(0)
+    images, annotations = [], []
+    for place in range(PICTURES):
+        pixels = random.integers(60, 160, (SIDE, SIDE, 3))
+        for left in (0, 32)[: 1 + place % 2]:
+            side, label = int(random.integers(18, 29)), int(random.integers(2))
+            x, y = left + int(random.integers(0, 32 - side + 1)), int(random.integers(0, SIDE - side + 1))
+            pixels[y : y + side, x : x + side] = (230, 20, 20) if label == 0 else (20, 20, 230)
+            annotations.append({"image_id": place, "category_id": label, "bbox": [x, y, side, side]})
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{place}.png")
+        images.append({"id": place, "file_name": f"{place}.png", "width": SIDE, "height": SIDE})
+    categories = [{"id": 0, "name": "red"}, {"id": 1, "name": "blue"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "boxes.json").write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Pruned, decomposed, distilled and quantised, for all three runtimes."""
+    folder = tmp_path_factory.mktemp("detection")
+    write_coco(folder)
+    content = {
+        "name": "boxes",
+        "model": {"factory": "tests.integration.test_detection:build"},
+        "task": {"name": "detection", "strides": list(STRIDES), "mosaic": 0.3},
+        "data": {
+            "source": "coco",
+            "path": str(folder),
+            "labels_path": str(folder / "boxes.json"),
+            "input": {"height": SIDE, "width": SIDE, "resize": "letterbox"},
+            "split": {"validation": 0.2, "test": 0.2},
+        },
+        "finetune": {"epochs": 24, "learning_rate": 0.01, "freeze_epochs": 0, "batch_size": 8, "shift": 0.1},
+        "compress": [
+            {"technique": "prune", "ratio": 0.2, "round_to": 4, "recover": {"epochs": 2, "learning_rate": 0.003}},
+            {"technique": "decompose", "energy": 0.99, "recover": {"epochs": 1}},
+            {"technique": "distil", "epochs": 2, "learning_rate": 0.003},
+            {"technique": "quantise", "calibration": {"samples": 24}, "qat": {"epochs": 1}},
+        ],
+        "convert": {"original": False, "parity": {"samples": 8, "cosine": 0.9, "snr_db": 5, "agreement": 0}},
+        "bench": {"repeats": 2, "warmups": 1, "attempts": 1},
+        "budget": {"quality_drop": 1.0},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+    return run(folder / "recipe.yaml", runs=folder / "runs"), folder / "runs" / "boxes"
+
+
+def test_every_file_finds_what_is_there(finished):
+    trial, _ = finished
+    _, baseline = trial.baseline
+    assert {file.artifact.runtime for file in trial.files} == set(CONVERTERS)
+    for file in trial.files:
+        assert file.artifact.precision == "int8"
+        assert file.quality["mean_average_precision_50"] > baseline + 0.2
+        assert file.quality_drop < 0.15
+
+
+def test_files_have_boxes_and_scores_apart_and_say_how_they_are_read(finished):
+    _, folder = finished
+    points = len(points_of(SIDE, SIDE, STRIDES))
+    for path in (folder / "files").glob("*.json"):
+        artifact, _ = load_artifact(path)
+        assert artifact.decoding == DetectionDecoding(iou_threshold=0.6)
+        assert [spec.shape for spec in artifact.outputs] == [(1, points, 4), (1, points, 2)]
+        assert {spec.dtype for spec in artifact.outputs} == {"float32"}
+
+
+def test_the_page_of_errors_shows_pictures_with_boxes(finished):
+    _, folder = finished
+    page = (folder / "errors.html").read_text()
+    assert "is (green) " in page
+    assert "precision at an overlap of 50 %" in page
+
+
+# --- single files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A checkpoint of an untrained detector whose scores spread, and a context."""
+    torch.manual_seed(0)
+    made = task(DetectionOptions(channels=16)).fitted(LABELS, np.zeros((1, 1, 5)), PREPROCESS)
+    architecture = Architecture(
+        family="mobilenet_v2",
+        width=0.25,
+        depth=0.5,
+        detector=DetectorOptions(channels=16),
+        outputs=made.outputs(LABELS, PREPROCESS),
+        height=PREPROCESS.height,
+        width_pixels=PREPROCESS.width,
+    )
+    network = build_network(architecture).train()
+    with torch.no_grad():
+        for branch in network.head.labels:
+            branch.output.weight.normal_(std=1.0)
+            branch.output.bias.zero_()
+        for _ in range(10):
+            network(torch.from_numpy(TinyPictures().inputs("train", 0, 48)))
+    info = CheckpointInfo(
+        architecture=architecture,
+        task="detection",
+        labels=LABELS,
+        preprocess=PREPROCESS,
+        decoding=made.decoding,
+        quantisation=Quantisation(calibration=CalibrationSet(samples=16)),
+    )
+    context = replace(tiny_context(tmp_path), task=made)
+    return Checkpoint.save(tmp_path / "checkpoint", network.eval(), info), context, tmp_path
+
+
+def parts_of(case, runtime):
+    """Boxes and scores of the file, and of PyTorch: [N, points, 4] and [N, points, labels]."""
+    checkpoint, context, folder = case
+    converter(runtime)(checkpoint, context, folder, "file")
+    samples = TinyPictures().inputs("validation", 0, 8)
+    session = runtime_module(runtime).load(folder / f"file{SUFFIXES[runtime]}", threads=1)
+    with torch.no_grad():
+        real = checkpoint.load()(torch.from_numpy(samples)).numpy()
+    return context.task.parts(run_samples(session, samples)), context.task.parts(real)
+
+
+class Joined(type(task("detection"))):
+    """The trap: one output for boxes and scores, all of it quantised."""
+
+    def exported(self, network, preprocess):
+        return network
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def test_scores_survive_int8_apart_and_not_under_one_scale_with_the_boxes(case, runtime, monkeypatch):
+    checkpoint, context, folder = case
+    (boxes, ours), (real_boxes, real) = parts_of(case, runtime)
+    assert np.abs(boxes - real_boxes).mean() < 0.03 * real_boxes.std()
+    assert real.std() > 0.05
+    assert np.abs(ours - real).max() < 0.15
+    assert len(np.unique(ours)) > 50
+    monkeypatch.setattr(layers, "IN_FLOAT", frozenset())
+    monkeypatch.setattr("phonefit.pipeline.convert.onnx.IN_FLOAT", frozenset())
+    made = Joined(context.task.options, context.task.labels, context.task.size)
+    unread = checkpoint.info.model_copy(update={"decoding": None})  # which would want two outputs
+    source = Checkpoint.save(folder / "joined", checkpoint.load(), unread)
+    (_, trapped), _ = parts_of((source, replace(context, task=made), folder), runtime)
+    assert len(np.unique(trapped)) < 20
+
+
+def test_suppression_inside_an_onnx_file_is_what_the_reference_says(case):
+    checkpoint, context, folder = case
+    inside = context.task.options.model_copy(update={"nms": "inside"})
+    context = replace(context, task=replace(context.task, options=inside))
+    for precision in ("fp32", "int8"):
+        info = checkpoint.info.model_copy(update={} if precision == "int8" else {"quantisation": None})
+        source = Checkpoint.save(folder / precision, checkpoint.load(), info)
+        artifact = converter("onnx")(source, context, folder, precision)
+        assert [len(spec.shape) for spec in artifact.outputs] == [3, 3]
+        path = folder / f"{precision}.onnx"
+        assert b"NonMaxSuppression" in path.read_bytes()
+        assert measure_parity(path, "onnx", source, context, 8).cosine > 0.98
+        session = runtime_module("onnx").load(path, threads=1)
+        joined = run_samples(session, TinyPictures().inputs("validation", 0, 8))
+        np.testing.assert_allclose(context.task.as_exported(joined), joined, atol=1e-6)
+        assert (context.task.parts(joined)[1] == 0).mean() > 0.1

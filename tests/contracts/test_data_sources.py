@@ -154,13 +154,13 @@ def files(request, tmp_path, monkeypatch):
     if request.param != "demo":
         case = CASES[request.param](tmp_path)
         return case, sorted(tmp_path.rglob("*.png"))
-    package = demo._folder()
+    package = demo.package_folder()
     (tmp_path / "images").mkdir()
     lines = [line for line in (package / "labels.csv").read_text().splitlines() if line.strip()][:12]
     for line in lines:
         shutil.copy(package / line.split()[0], tmp_path / line.split()[0])
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    monkeypatch.setattr(demo, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(demo, "package_folder", lambda: tmp_path)
     return Case("demo", SourceConfig(), demo.LABELS), sorted(tmp_path.rglob("*.png"))
 
 

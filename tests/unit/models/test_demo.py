@@ -11,7 +11,7 @@ from tests.data_cases import demo_case
 
 def test_the_demo_photographs_are_what_the_package_says():
     data = demo_case(None).load()
-    probabilities = {name: value for name, value, _ in demo._lines(demo._folder() / "labels.csv")}
+    probabilities = {name: value for name, value, _ in demo._lines(demo.package_folder() / "labels.csv")}
     assert len(probabilities) == 2624
     for sample in data.samples:
         assert data.labels[sample.label] == ("functional" if probabilities[sample.name] < 0.5 else "defective")
@@ -26,7 +26,7 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch):
 
 def test_the_types_of_cells_are_classes_too():
     data = load_data("demo", SourceConfig(limit=8, column="cell"))
-    cells = {name: cell for name, _, cell in demo._lines(demo._folder() / "labels.csv")}
+    cells = {name: cell for name, _, cell in demo._lines(demo.package_folder() / "labels.csv")}
     assert data.labels == ("monocrystalline", "polycrystalline")
     assert all(data.labels[sample.label].startswith(cells[sample.name]) for sample in data.samples)
     with pytest.raises(DataError, match="no column 'age' for this task"):

@@ -16,17 +16,26 @@ from unittest.mock import patch
 
 from pydantic import JsonValue
 
+from phonefit.device_bench.devices import open_device
+from phonefit.models.record import digest_of
+from phonefit.pipeline.context import SilentProgress
 from phonefit.pipeline.finetune import QUALITIES_FILE, STAGE
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_check import apply_overrides
-from phonefit.pipeline.run import run_trial
+from phonefit.pipeline.run import open_context, run_trial
 from phonefit.pipeline.search.outcome import outcome_of
+from phonefit.pipeline.search.screening_architecture import (
+    ExpectedFile,
+    Untrained,
+    expected_files,
+    untrained_network,
+)
 from phonefit.pipeline.search.space import axes_in_order, point_key, points
 from phonefit.pipeline.store import StageResult, Store
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "benchmarks" / "search-demo"
 RUNS, LOOKUP, SECONDS = CACHE / "runs", CACHE / "lookup.jsonl", CACHE / "seconds"
-EPOCHS = 9
+EPOCHS = 18
 INT8: dict[str, JsonValue] = {"technique": "quantise", "calibration": {"samples": 64}}
 RECOVER: dict[str, JsonValue] = {"epochs": 1, "learning_rate": 1e-3}
 
@@ -92,8 +101,18 @@ class Entry:
     stages: Sequence[Stage]
 
 
+@dataclass(frozen=True)
+class Screened:
+    """What the check before training finds for one network, and the stages that it computes for that."""
+
+    network: Untrained
+    files: Sequence[ExpectedFile]
+    shaping: Sequence[Stage]
+    converting: Sequence[Stage]
+
+
 def build() -> None:
-    """Run every point that the lookup lacks."""
+    """Run every point that the lookup lacks, and the check before training on every network."""
     CACHE.mkdir(parents=True, exist_ok=True)
     known = {point_key(entry.point) for entry in load()}
     missing = [point for point in points(SPACE) if point_key(point) not in known]
@@ -104,6 +123,8 @@ def build() -> None:
                 file.write(json.dumps(asdict(entry)) + "\n")
             spent = sum(stage.seconds for stage in entry.stages)
             print(f"{count} of {len(missing)}: quality {entry.quality:.4f}, {spent:.0f} s of stages", flush=True)
+        for recipe in {network_of(recipe): recipe for recipe in map(recipe_of, points(SPACE))}.values():
+            screened(recipe)
 
 
 def load() -> list[Entry]:
@@ -112,13 +133,34 @@ def load() -> list[Entry]:
     return [_entry(json.loads(line)) for line in lines]
 
 
+def recipe_of(point: Mapping[str, JsonValue]) -> Recipe:
+    """The recipe of one point."""
+    return apply_overrides(RECIPE, point)
+
+
+def network_of(recipe: Recipe) -> str:
+    """What tells the networks of the space apart before training."""
+    return digest_of([recipe.data.input.as_json(), recipe.model.width, [step.as_json() for step in recipe.steps]])
+
+
+def screened(recipe: Recipe) -> Screened:
+    """The check before training of one network, from the store where it has been made."""
+    context = open_context(recipe, RUNS, SilentProgress())
+    with _noted() as shaping:
+        network = untrained_network(recipe, context, inexact=True)
+    assert network is not None
+    with _noted() as converting:
+        files = expected_files(network, recipe, context, open_device(recipe.bench.devices[0]))
+    return Screened(network, files, shaping, converting)
+
+
 def _entry(found: dict[str, Any]) -> Entry:
     stages = tuple(Stage(**stage) for stage in found.pop("stages"))
     return Entry(**found, stages=stages)
 
 
 def _run(point: Mapping[str, JsonValue]) -> Entry:
-    recipe = apply_overrides(RECIPE, point)
+    recipe = recipe_of(point)
     trial = run_trial(recipe, RUNS)
     quality, instructions, size = outcome_of(trial, ("quality", "instructions", "bytes"), recipe.limits).values
     return Entry(
@@ -134,6 +176,20 @@ def _run(point: Mapping[str, JsonValue]) -> Entry:
 def _seconds(key: str, otherwise: float) -> float:
     path = SECONDS / key
     return float(path.read_text()) if path.is_file() else otherwise
+
+
+@contextmanager
+def _noted() -> Iterator[list[Stage]]:
+    """The stages of this block, computed or found, with what computing them took."""
+    compute, stages = Store.compute, []
+
+    def noting(self: Store, stage: str, *arguments: Any, **named: Any) -> StageResult:
+        result = compute(self, stage, *arguments, **named)
+        stages.append(Stage(stage, result.key, _seconds(result.key, result.seconds)))
+        return result
+
+    with patch.object(Store, "compute", noting):
+        yield stages
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna._hypervolume import compute_hypervolume
 from pydantic import JsonValue
-from search_demo_lookup import CACHE, EPOCHS, RECIPE, RUNS, Entry, load
+from search_demo_lookup import CACHE, EPOCHS, RECIPE, RUNS, Entry, Screened, load, network_of, recipe_of, screened
 
 from phonefit.device_bench.report import Report
 from phonefit.models.artifact import Artifact, load_artifact
@@ -31,33 +31,31 @@ from phonefit.pipeline.convert.stage import MODEL_NAME
 from phonefit.pipeline.errors import PhonefitError, TrialEndedError
 from phonefit.pipeline.measure import REPORT_FILE
 from phonefit.pipeline.recipe import Recipe
-from phonefit.pipeline.recipe_check import apply_overrides
-from phonefit.pipeline.result import FileResult, Parity, TrialResult, file_name
+from phonefit.pipeline.result import FileResult, Parity, TrialResult
 from phonefit.pipeline.search import records
 from phonefit.pipeline.search.claims import Job
 from phonefit.pipeline.search.records import open_study, quiet_optuna
 from phonefit.pipeline.search.result import SearchTrial
-from phonefit.pipeline.search.screening_architecture import ExpectedFile
+from phonefit.pipeline.search.screening_architecture import ExpectedFile, Untrained
 from phonefit.pipeline.search.storage import FilePlace
 from phonefit.pipeline.search.trials import work
 
 REPLAYS = CACHE / "replays.jsonl"
 OFF: dict[str, JsonValue] = {"architecture": "off", "before_device": False}
 PROMOTION: dict[str, JsonValue] = {"factor": 3}
-LATE: dict[str, JsonValue] = {"factor": 3, "least_epochs": 3}
+LATE: dict[str, JsonValue] = {"factor": 3, "least_epochs": EPOCHS // 3}
 RULES: dict[str, dict[str, JsonValue]] = {
     "none": OFF,
     "architecture": {**OFF, "architecture": "declared"},
     "before device": {**OFF, "before_device": True},
     "promotion": {**OFF, "promotion": PROMOTION},
-    "promotion, not before epoch 3": {**OFF, "promotion": LATE},
+    "promotion after a third": {**OFF, "promotion": LATE},
     "all": {"architecture": "declared", "before_device": True, "promotion": PROMOTION},
-    "all, promotion not before epoch 3": {"architecture": "declared", "before_device": True, "promotion": LATE},
+    "all, promotion after a third": {"architecture": "declared", "before_device": True, "promotion": LATE},
 }
 TRIALS, MOST = 40, 60
 MARGIN = 0.1  # of the range of an objective, from the worst point of the space to the reference of the hypervolume
 PICTURES = 656  # of the validation side
-EXACT = {"quantise"}  # steps that do not let weights decide the shape
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class Known:
     artifact: Artifact
     path: Path
     report: Report
+    screened: Screened
 
     def seconds(self, *names: str) -> dict[str, float]:
         """Key of each of these stages -> seconds."""
@@ -135,7 +134,10 @@ class Replay:
     def evaluate(self, recipe: Recipe, checks: TrialChecks) -> TrialResult:
         """One trial: `run_trial` with stages that are read, and paid for."""
         known = self.lookup.points[point_of(recipe)]
-        with patch("phonefit.pipeline.search.screening_architecture.expected_files", self._expected(known)):
+        with (
+            patch("phonefit.pipeline.search.screening_architecture.untrained_network", self._untrained(known)),
+            patch("phonefit.pipeline.search.screening_architecture.expected_files", self._expected(known)),
+        ):
             checks.before_training(recipe, None, None)  # type: ignore[arg-type]  # read by what is replaced
         ((key, seconds),) = known.seconds("finetune").items()
         for epoch in range(1, EPOCHS + 1):
@@ -182,19 +184,23 @@ class Replay:
         self.shares.append(hypervolume_share(np.array(self.found).reshape(-1, 2), self.every))
         self.ended.append(ended)
 
-    def _expected(self, known: Known) -> Callable[..., tuple[ExpectedFile, ...]]:
-        """Stands for `expected_files`: the trained file for that with random weights, and its time, once a network."""
+    def _untrained(self, known: Known) -> Callable[[Recipe, object, bool], Untrained | None]:
+        """Stands for `untrained_network`: the network that it made, and its time, once a network."""
 
-        def expected(
-            recipe: Recipe, context: object, device: object, inexact: bool, only_limits: bool
-        ) -> tuple[ExpectedFile, ...]:
-            exact = all(step.technique in EXACT for step in recipe.steps)
-            if not exact and not inexact:
-                return ()
-            network = digest_of([recipe.data.input.as_json(), recipe.model.width, [*map(str, recipe.steps)]])
-            self._pay({f"random {network}": sum(known.seconds("convert", "measure").values())})
-            name = file_name("compressed", known.artifact)
-            return (ExpectedFile(name, known.artifact, exact, None, known.report, {}),)
+        def untrained(recipe: Recipe, context: object, inexact: bool) -> Untrained | None:
+            if not inexact and not known.screened.network.exact:
+                return None
+            self._pay({stage.key: stage.seconds for stage in known.screened.shaping})
+            return known.screened.network
+
+        return untrained
+
+    def _expected(self, known: Known) -> Callable[..., Sequence[ExpectedFile]]:
+        """Stands for `expected_files` likewise."""
+
+        def expected(*arguments: object) -> Sequence[ExpectedFile]:
+            self._pay({stage.key: stage.seconds for stage in known.screened.converting})
+            return known.screened.files
 
         return expected
 
@@ -272,19 +278,20 @@ def hypervolume_share(found: NDArray[np.float64], every: NDArray[np.float64]) ->
 
 def read_lookup() -> Lookup:
     """The points that have been run."""
-    return Lookup({point_of(apply_overrides(RECIPE, entry.point)): _known(entry) for entry in load()})
+    recipes = [(entry, recipe_of(entry.point)) for entry in load()]
+    checks = {network: screened(recipe) for network, recipe in {network_of(of): of for _, of in recipes}.items()}
+    return Lookup({point_of(recipe): _known(entry, checks[network_of(recipe)]) for entry, recipe in recipes})
 
 
 def point_of(recipe: Recipe) -> str:
     """What tells the points of the space apart."""
-    steps = [step.as_json() for step in recipe.steps]
-    return digest_of([recipe.data.input.as_json(), recipe.model.width, recipe.finetune.learning_rate, steps])
+    return digest_of([network_of(recipe), recipe.finetune.learning_rate])
 
 
-def _known(entry: Entry) -> Known:
+def _known(entry: Entry, check: Screened) -> Known:
     folder = {stage.name: RUNS / "store" / stage.name / stage.key for stage in entry.stages}
     artifact, path = load_artifact(folder["convert"] / f"{MODEL_NAME}.tflite")
-    return Known(entry, artifact, path, Report.load(folder["measure"] / REPORT_FILE))
+    return Known(entry, artifact, path, Report.load(folder["measure"] / REPORT_FILE), check)
 
 
 @contextmanager

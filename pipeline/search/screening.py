@@ -1,6 +1,7 @@
 """Cheap before dear: a trial of the search is ended as soon as it cannot matter. `search.screening` says by what.
 
 1. architecture, before training: what the files cost with random weights misses the budget, or is dominated.
+   Converted for that are only networks whose cost does not follow from their weights, or from those of other trials.
 2. promotion, at the rungs of fine-tuning: the trial is not among the best of those that came as far; see `fidelity`.
 3. before device: what the converted files weigh and how well they decide is known, and it misses a limit, or is
    dominated by a finished trial even with the best values of the rest.
@@ -14,20 +15,22 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from phonefit.device_bench.device import Device
 from phonefit.models.artifact import Artifact
 from phonefit.models.tasks import task
 from phonefit.models.tasks.task import merit_of
-from phonefit.pipeline.budget import Figures
+from phonefit.pipeline.budget import Figures, violations
 from phonefit.pipeline.checks import JudgedFile
 from phonefit.pipeline.context import Context
 from phonefit.pipeline.errors import TrialEndedError
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_auto import AutoConfig
 from phonefit.pipeline.recipe_search import Objective
+from phonefit.pipeline.search import compared_costs
+from phonefit.pipeline.search.compared_costs import Costs
 from phonefit.pipeline.search.fidelity import goes_on, rungs
 from phonefit.pipeline.search.latency_predictor import Predictor, fit
 from phonefit.pipeline.search.outcome import counts_alone
@@ -39,12 +42,12 @@ from phonefit.pipeline.search.screening_bounds import Bounds, lowered, missed_by
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
-    from phonefit.pipeline.search.screening_architecture import ExpectedFile
+    from phonefit.pipeline.search.screening_architecture import ExpectedFile, Untrained
 
 ARCHITECTURE, PROMOTION = "architecture", "promotion"
 BEFORE_DEVICE, PREDICTOR = "before device", "latency predictor"
 # Attributes of a trial in the study.
-ENDED, RUNGS, LAYERS, SECONDS = "ended", "rungs", "layers", "seconds_checking"
+ENDED, RUNGS, LAYERS, COSTS, SECONDS = "ended", "rungs", "layers", "costs", "seconds_checking"
 _SIZES = {"file_size", "ram", "peak_memory"}  # limits on what a file tells without being run
 _COUNTED = {"latency_p90_ms", "energy_uj", "instructions"}  # and on what a device that counts tells exactly
 
@@ -72,24 +75,51 @@ class Screening:
             TrialEndedError: no file can fit the budget, or reach the front.
             StoreError: the runs folder cannot be written.
         """
-        if isinstance(recipe.compress, AutoConfig) or not self._expects():
-            return
-        from phonefit.pipeline.search.screening_architecture import expected_files
-
         config = recipe.search.screening
+        limited = config.architecture != "off" and bool(self._checkable() & {*recipe.limits.given})
+        if isinstance(recipe.compress, AutoConfig) or not (limited or config.predictor or self._compares()):
+            return
+        from phonefit.pipeline.search.screening_architecture import expected_files, untrained_network
+
         with self._timed():
             inexact = config.architecture == "declared" or config.promotion is not None
-            self.expected = expected_files(recipe, context, device, inexact, self._only_limits())
-        if config.architecture == "off" or not all(
-            one.exact or config.architecture == "declared" for one in self.expected
-        ):
+            network = untrained_network(recipe, context, inexact)
+        if network is None:
             return
-        bounds = [
-            Bounds(one.name, lowered(replace(one.figures(), quality_drop=0), one.slack), math.inf)
-            for one in self.expected
-        ]
-        sums = {one.name: (one.artifact, one.sums) for one in self.expected}
-        self._filter(ARCHITECTURE, bounds, sums, self._avoided(recipe.finetune.epochs))
+        judged = config.architecture != "off" and (network.exact or config.architecture == "declared")
+        if self._told_by_others(network) if judged else not self._compares():
+            return
+        with self._timed():
+            self.expected = expected_files(network, recipe, context, device)
+        if counts_alone(recipe):
+            self.trial.set_user_attr(COSTS, [asdict(costs) for costs in map(_costs, self.expected) if costs])
+        if judged:
+            bounds = [
+                Bounds(one.name, lowered(replace(one.figures(), quality_drop=0), one.slack), math.inf)
+                for one in self.expected
+            ]
+            self._filter(ARCHITECTURE, bounds, {one.name: (_format(one.artifact), one.sums) for one in self.expected})
+
+    def _told_by_others(self, network: "Untrained") -> bool:
+        """Whether nothing is left to find out by converting it.
+
+        Raises:
+            TrialEndedError: no file can fit the budget, by its weights alone, or by what networks cost that do no more.
+        """
+        counts, limits = counts_alone(self.recipe), self.recipe.limits
+        known = [Costs(**costs) for _, attributes in self._others() for costs in attributes.get(COSTS, ())]
+        least, most, sums = [], [], {}
+        for runtime in self.recipe.convert.runtimes:
+            file_format, name = network.format(runtime), network.name(runtime, self.recipe)
+            low, high = network.at_least(), network.at_most()
+            if counts:
+                low = compared_costs.at_least(low, file_format, network.sums, known)
+                high = compared_costs.at_most(high, file_format, network.sums, known)
+            least.append(Bounds(name, low, math.inf))
+            most.append(high)
+            sums[name] = (file_format, network.sums)
+        self._filter(ARCHITECTURE, least, sums)
+        return not self._compares() and not any(violations(figures, limits) for figures in most)
 
     def after_epoch(self, qualities: Sequence[float]) -> None:
         """Check 2.
@@ -137,8 +167,8 @@ class Screening:
             with self._timed():
                 for file in speaking:
                     found = layer_sums(file.source.load(), file.source.info.architecture)
-                    sums[file.name] = (file.artifact, found)
-            layers = {name: {"group": self._group(artifact), "sums": found} for name, (artifact, found) in sums.items()}
+                    sums[file.name] = (_format(file.artifact), found)
+            layers = {name: {"group": self._group(format), "sums": found} for name, (format, found) in sums.items()}
             self.trial.set_user_attr(LAYERS, layers)
         if config.before_device:
             asked = task(recipe.task)
@@ -148,24 +178,17 @@ class Screening:
             ]
             if recipe.search.objectives == ("quality",):
                 self.trial.report(max(one.quality for one in bounds), recipe.finetune.epochs + 1)
-            self._filter(BEFORE_DEVICE, bounds, sums, {"measure": 1})
+            self._filter(BEFORE_DEVICE, bounds, sums)
 
-    def _expects(self) -> bool:
-        """Whether anything that is known before training can matter."""
-        checkable = _SIZES | (_COUNTED if counts_alone(self.recipe) else set())
-        limited = self.recipe.search.screening.architecture != "off" and checkable & {*self.recipe.limits.given}
-        return bool(limited) or self._compares()
-
-    def _only_limits(self) -> bool:
-        """Whether all that matters before training is limits on sizes, which many networks are far from."""
-        counted = counts_alone(self.recipe) and _COUNTED & {*self.recipe.limits.given}
-        return not counted and not self._compares()
+    def _checkable(self) -> set[str]:
+        """Limits that can be held against a network before it is trained."""
+        return _SIZES | (_COUNTED if counts_alone(self.recipe) else set())
 
     def _compares(self) -> bool:
-        """Whether other trials matter before training."""
+        """Whether other trials are compared with before training, by figures of the converted file."""
         config, objectives = self.recipe.search.screening, self.recipe.search.objectives
         dominated = config.architecture != "off" and "quality" not in objectives
-        return dominated or config.predictor or (config.promotion is not None and len(objectives) > 1)
+        return dominated or (config.promotion is not None and len(objectives) > 1)
 
     def _known(self, file: JudgedFile) -> Figures:
         """Figures of a file that is not measured; what it counts with random weights, it counts with others too."""
@@ -180,10 +203,15 @@ class Screening:
         self,
         check: str,
         bounds: Sequence[Bounds],
-        sums: Mapping[str, tuple[Artifact, Mapping[str, float]]],
-        avoided: Mapping[str, float],
+        sums: Mapping[str, tuple[str, Mapping[str, float]]],
     ) -> None:
-        """End the trial where none of its files can matter."""
+        """End the trial where none of its files can matter.
+
+        Args:
+            sums: file -> its format and its layer sums.
+        """
+        after = check == BEFORE_DEVICE
+        avoided = {"measure": 1} if after else self._avoided(self.recipe.finetune.epochs)
         objectives, limits = self.recipe.search.objectives, self.recipe.limits
         others = self._others()
         rivals = [trial for trial, _ in others]
@@ -225,8 +253,8 @@ class Screening:
             if trial.state in ("complete", "ended", "failed", "running") and trial.number != self.trial.number
         ]
 
-    def _group(self, artifact: Artifact) -> str:
-        return f"{artifact.runtime} {artifact.precision}, threads {self.recipe.bench.threads}"
+    def _group(self, file_format: str) -> str:
+        return f"{file_format}, threads {self.recipe.bench.threads}"
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -244,6 +272,18 @@ class Screening:
             self.trial.set_constraint(name, excess)
         self.trial.set_user_attr(ENDED, {"ended_by": check, "reason": reason, "avoided": dict(avoided)})
         raise TrialEndedError(check, reason)
+
+
+def _format(artifact: Artifact) -> str:
+    return f"{artifact.runtime} {artifact.precision}"
+
+
+def _costs(file: "ExpectedFile") -> Costs | None:
+    """What a file with random weights counted; None where it counted nothing, as when its memory did not do."""
+    figures = file.figures()
+    if not figures.instructions or figures.out_of_memory:
+        return None
+    return Costs(_format(file.artifact), file.sums, figures.instructions, figures.latency_p90, figures.energy)
 
 
 def predictors_of(trials: Sequence[tuple[SearchTrial, Mapping[str, Any]]]) -> dict[str, Predictor]:

@@ -1,7 +1,8 @@
 """What a trial's files will cost, from its architecture alone: converted with random weights, before any training."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +13,12 @@ from torch import nn
 
 from phonefit.device_bench.device import Device
 from phonefit.device_bench.report import Report
-from phonefit.models.artifact import SUFFIXES, Artifact, load_artifact
+from phonefit.models.artifact import SUFFIXES, Artifact, Runtime, load_artifact
 from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
-from phonefit.models.quantisation import CalibrationSet
+from phonefit.models.quantisation import CalibrationSet, precision_of
 from phonefit.models.registry import build_network
 from phonefit.models.spec import Architecture
-from phonefit.pipeline.budget import Figures, figures_of_report, memory_limit, violations
+from phonefit.pipeline.budget import Figures, figures_of_report, memory_limit
 from phonefit.pipeline.compress.plan_score import stored_bytes
 from phonefit.pipeline.compress.stage import compress_step
 from phonefit.pipeline.compress.student import architecture_of_student
@@ -79,59 +80,112 @@ class ExpectedFile:
         return Figures(size, self.planned_memory or 0, 0, 0, energy=0, instructions=0)
 
 
-def expected_files(
-    recipe: Recipe, context: Context, device: Device, inexact: bool, only_limits: bool = False
-) -> tuple[ExpectedFile, ...]:
-    """The files that speak for a trial, one for each runtime; none where their shapes cannot be told.
+@dataclass(frozen=True)
+class Untrained:
+    """The network of a trial with random weights, after those of its steps that decide its shape.
+
+    Attributes:
+        exact: the weights do not decide its shape.
+        sums: multiply-adds and moved elements by kind of layer.
+        stored_bytes: of weights, biases and scales: no file of it is smaller.
+        biases: bytes of its biases. A file holds those that are alike, as of layers that never learned, once.
+    """
+
+    checkpoint: Checkpoint
+    exact: bool
+    sums: LayerSums
+    stored_bytes: int
+    biases: int
+
+    def format(self, runtime: Runtime) -> str:
+        """Runtime and precision of a file."""
+        return f"{runtime} {precision_of(self.checkpoint.info.quantisation)}"
+
+    def name(self, runtime: Runtime, recipe: Recipe) -> str:
+        """The name that the trial's own file will have, as `file_name` says it."""
+        return f"{'compressed' if recipe.steps else 'original'} {self.format(runtime)}"
+
+    def at_least(self) -> Figures:
+        """What is known of every file of it, 0 for the rest."""
+        size = (self.stored_bytes - self.biases) / (1 + (EXACT_SLACK if self.exact else DECLARED_SLACK))
+        return Figures(max(0.0, size), 0, 0, 0, energy=0, instructions=0)
+
+    def at_most(self) -> Figures:
+        """Twice what the weights and the activations of all layers together take; a file is mostly far below."""
+        size = 2 * self.stored_bytes + FILE_OVERHEAD
+        elements = sum(count for name, count in self.sums.items() if name.endswith("elements"))
+        return Figures(size, 2 * BYTES_OF_FLOAT * 1e6 * elements, 0, 0, energy=0, instructions=0)
+
+
+def untrained_network(recipe: Recipe, context: Context, inexact: bool) -> Untrained | None:
+    """The network that the trial will train, with random weights; None where its shape cannot be told.
 
     Quantisation and distillation do not let weights decide the shape. Pruning to a ratio, multiply-adds or bytes, and
     decomposition to a target, do: they are applied to the random weights, with criteria that need no training.
 
     Args:
-        inexact: whether figures are wanted where weights decide the shape.
-        only_limits: nothing is wanted of a network that fits the budget by far; it is not converted.
+        inexact: whether it is wanted where weights decide the shape.
 
     Raises:
         StoreError: the runs folder cannot be written.
     """
     steps = shaping_steps(recipe.steps)
     if steps is None or (not steps.exact and not inexact):
-        return ()
-    counts = counts_alone(recipe)
-    try:
+        return None
+    with _unknown_where_it_fails():
         start = _untrained(steps.architecture(recipe, context), context)
         checkpoint = start
         for step in steps.steps:
             _, checkpoint = compress_step(checkpoint, step, context, start)
         network = checkpoint.load()
-        sums = layer_sums(network, checkpoint.info.architecture)
-        if only_limits and not violations(_at_most(network, sums, checkpoint), recipe.limits):
-            return ()
-        files = []
+        return Untrained(
+            checkpoint=checkpoint,
+            exact=steps.exact,
+            sums=layer_sums(network, checkpoint.info.architecture),
+            stored_bytes=stored_bytes(network, checkpoint.info.quantisation),
+            biases=_bytes_of_biases(network),
+        )
+    return None
+
+
+def expected_files(untrained: Untrained, recipe: Recipe, context: Context, device: Device) -> tuple[ExpectedFile, ...]:
+    """The files that speak for a trial, one for each runtime; none where they cannot be made.
+
+    Raises:
+        StoreError: the runs folder cannot be written.
+    """
+    counts = counts_alone(recipe)
+    files = []
+    with _unknown_where_it_fails():
         for runtime in recipe.convert.runtimes:
-            folder = converted(checkpoint, runtime, context).path
+            folder = converted(untrained.checkpoint, runtime, context).path
             artifact, path = load_artifact(folder / f"{MODEL_NAME}{SUFFIXES[runtime]}")
             limit = memory_limit(recipe.budget)
             report = measure(artifact, path, device, recipe.bench, context, limit)[1] if counts else None
-            name = file_name("compressed" if recipe.steps else "original", artifact)
             files.append(
                 ExpectedFile(
-                    name, artifact, steps.exact, planned_memory(path, runtime), report, sums, _bytes_of_biases(network)
+                    name=file_name("compressed" if recipe.steps else "original", artifact),
+                    artifact=artifact,
+                    exact=untrained.exact,
+                    planned_memory=planned_memory(path, runtime),
+                    report=report,
+                    sums=untrained.sums,
+                    repeated=untrained.biases,
                 )
             )
+        return tuple(files)
+    return ()
+
+
+@contextmanager
+def _unknown_where_it_fails() -> Iterator[None]:
+    """Go on without knowing: the trial itself will say what is wrong, if it is wrong for trained weights too."""
+    try:
+        yield
     except StoreError:
         raise
-    except PhonefitError as error:  # the trial itself will say what is wrong, if it is wrong for trained weights too
+    except PhonefitError as error:
         logger.info("nothing is known of this trial before training: %s", error)
-        return ()
-    return tuple(files)
-
-
-def _at_most(network: nn.Module, sums: LayerSums, checkpoint: Checkpoint) -> Figures:
-    """Twice what the weights and the activations of all layers together take; a file is mostly far below."""
-    size = 2 * stored_bytes(network, checkpoint.info.quantisation) + FILE_OVERHEAD
-    memory = 2 * BYTES_OF_FLOAT * 1e6 * sum(count for name, count in sums.items() if name.endswith("elements"))
-    return Figures(size, memory, 0, 0, energy=0, instructions=0)
 
 
 def _bytes_of_biases(network: nn.Module) -> int:

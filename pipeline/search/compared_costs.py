@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from phonefit.pipeline.budget import Figures
 from phonefit.pipeline.search.latency_predictor import LayerSums
 
-SLACK = 0.1
-"""By this share a network may cost less than one that does no more."""
+SLACK = 0.2
+"""By this share a network may cost less than one that does no more: twice what was seen, in benchmarks/search_demo.py."""
 
 
 @dataclass(frozen=True)

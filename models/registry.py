@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from phonefit.models.errors import ModelError, UnknownNameError, first_line
 from phonefit.models.factories import imported
-from phonefit.models.families import efficientnet_lite, face_resnet, mobilenet_v2, resnet, style_net, vgg
+from phonefit.models.families import efficientnet_lite, face_age, face_resnet, mobilenet_v2, resnet, style_net, vgg
 from phonefit.models.spec import Architecture, ModelSpec
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ MODELS: dict[str, ModelSpec] = {
         *vgg.SPECS,
         style_net.SPEC,
         face_resnet.SPEC,
+        face_age.SPEC,
     )
 }
 

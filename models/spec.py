@@ -128,6 +128,8 @@ class PretrainedWeights:
         published: the published quality, in words.
         locate: returns the file's path; raises ModelError with what to install when it is missing.
         rename: maps the file's tensors to the names of our module.
+        number: whether the pretrained head gives a number as it is, such as an age in years. For the tasks of one
+            number it is put on their scale; for others the head starts anew.
     """
 
     package: str
@@ -136,6 +138,7 @@ class PretrainedWeights:
     published: str
     locate: Callable[[], Path]
     rename: Callable[["Mapping[str, Tensor]"], "dict[str, Tensor]"]
+    number: bool = False
 
 
 @dataclass(frozen=True)

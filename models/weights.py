@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, from_numpy, load, nn
 
 from phonefit.models import tfjs_weights
-from phonefit.models.decoding import EmbeddingDecoding
+from phonefit.models.decoding import Decoding, EmbeddingDecoding, RegressionDecoding
 from phonefit.models.errors import FileFormatError, ModelError, first_line
 from phonefit.models.record import write_atomically
 from phonefit.models.registry import MODELS, model_spec
@@ -94,13 +94,20 @@ def _load_h5(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def initialise(network: nn.Module, architecture: Architecture, weights: str, labels: Sequence[str] = ()) -> str:
+def initialise(
+    network: nn.Module,
+    architecture: Architecture,
+    weights: str,
+    labels: Sequence[str] = (),
+    decoding: Decoding | None = None,
+) -> str:
     """Load what a new network starts from: "random", "pretrained" (packaged weights), the path of a weights file, or
     the folder of a checkpoint.
 
     A head of another size than the weights' starts anew. From a checkpoint the head keeps what it knows of each label
     that is among `labels`, the network's own. Pretrained weights also go into a network of another depth or
-    width, as far as layers keep their shape; a person's own file must fit in all but the head.
+    width, as far as layers keep their shape; a person's own file must fit in all but the head. A pretrained head that
+    gives a number is put on the scale of `decoding`, how the task reads the network's outputs.
 
     Returns:
         One sentence on what was loaded.
@@ -113,7 +120,7 @@ def initialise(network: nn.Module, architecture: Architecture, weights: str, lab
     if weights == "random":
         return "random weights: trained from scratch"
     if weights == "pretrained":
-        return _load_pretrained(network, architecture)
+        return _load_pretrained(network, architecture, decoding)
     if Path(weights).is_dir():
         return _load_checkpoint(network, architecture, Path(weights), labels)
     state = load_weights_file(Path(weights))
@@ -157,7 +164,7 @@ def last_layer(network: nn.Module) -> str:
     return layers[-1] if layers else ""
 
 
-def _load_pretrained(network: nn.Module, architecture: Architecture) -> str:
+def _load_pretrained(network: nn.Module, architecture: Architecture, decoding: Decoding | None) -> str:
     spec = None if architecture.family is None else model_spec(architecture.family)
     if spec is None or spec.pretrained is None:
         packaged = ", ".join(name for name, known in MODELS.items() if known.pretrained is not None)
@@ -167,10 +174,32 @@ def _load_pretrained(network: nn.Module, architecture: Architecture) -> str:
         )
     origin = f"{spec.pretrained.package} ({spec.pretrained.published})"
     state = spec.pretrained.rename(load_weights_file(spec.pretrained.locate()))
+    if spec.pretrained.number:
+        state = _number_on_scale(network, state, decoding)
     if architecture.depth == 1 and architecture.width == 1 and architecture.detector is None:
         replaced = load_adapted(network, state, origin, HEAD)
         return _sentence(network, set(network.state_dict()) - set(replaced), origin, bool(replaced))
     return _matching_sentence(network, state, origin)
+
+
+def _number_on_scale(network: nn.Module, state: Mapping[str, Tensor], decoding: Decoding | None) -> dict[str, Tensor]:
+    """Pretrained weights whose head gives a number, with a head whose output `decoding` reads as that number.
+
+    Without the head, where `decoding` reads no number of one output, or where the network's head is another one.
+    """
+    own = network.state_dict()
+    head = {name: tensor for name, tensor in state.items() if name.startswith(f"{HEAD}.")}
+    rest = {name: tensor for name, tensor in state.items() if name not in head}
+    same = {name: tensor.shape for name, tensor in head.items()} == {
+        name: tensor.shape for name, tensor in own.items() if name.startswith(f"{HEAD}.")
+    }
+    if not same or not isinstance(decoding, RegressionDecoding) or decoding.reads != "output":
+        return rest
+    # number = scale x output + offset
+    weight, bias = (head[f"{HEAD}.output.{part}"] for part in ("weight", "bias"))
+    rest[f"{HEAD}.output.weight"] = weight / decoding.scale
+    rest[f"{HEAD}.output.bias"] = (bias - decoding.offset) / decoding.scale
+    return rest
 
 
 def _matching_sentence(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> str:

@@ -24,6 +24,7 @@ from phonefit.pipeline.store import StageResult
 
 STAGE = "finetune"
 CODE_VERSION = 2
+CACHED_FEATURES_VERSION = 2  # of `few_shot.py` alone; in the key of its results
 LATER = ("layer_decay", "cached_features")  # settings that came after results had been stored
 QUALITIES_FILE = "qualities.json"
 AfterEpoch = Callable[[Sequence[float]], None]
@@ -72,6 +73,8 @@ def finetune(recipe: Recipe, context: Context, after_epoch: AfterEpoch | None = 
         architecture.factory is not None
     ):  # in the lineage, so that other code is another checkpoint, equal weights or not
         config["factory_digest"] = factory_digest(architecture)
+    if recipe.finetune.cached_features:
+        config["cached_features_version"] = CACHED_FEATURES_VERSION
     tools = {"torch": version("torch")}
     resume = context.store.resume_file(context.store.key(STAGE, inputs, config, CODE_VERSION, tools))
 
@@ -177,7 +180,7 @@ def _train(
 
     with deterministic(context, "initial weights"):
         network = build_network(architecture)
-        loaded = initialise(network, architecture, recipe.model.weights, context.data.labels)
+        loaded = initialise(network, architecture, recipe.model.weights, context.data.labels, context.task.decoding)
         check_network(network, architecture)
     logger.info(loaded)
     if recipe.finetune.cached_features:

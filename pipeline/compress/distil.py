@@ -62,7 +62,8 @@ def distil(
 
 def _new_student(student: StudentConfig, architecture: Architecture, context: Context) -> tuple[nn.Module, list[str]]:
     network = build_network(architecture)
-    notes = [f"the student is a new {student.family}: {initialise(network, architecture, student.weights)}"]
+    loaded = initialise(network, architecture, student.weights, decoding=context.task.decoding)
+    notes = [f"the student is a new {student.family}: {loaded}"]
     check_network(network, architecture)
     usual, given = model_spec(student.family).preprocess, context.data.preprocess
     if student.weights == "pretrained" and (usual.mean, usual.std) != (given.mean, given.std):

@@ -38,11 +38,12 @@ def family(name, **sizes):
 
 ARCHITECTURES = {
     "own factory": ARCHITECTURE,
-    "efficientnet_lite0": family("efficientnet_lite0", width=0.5, depth=0.5),
+    "efficientnet_lite0": family("efficientnet_lite0", width=0.5, depth=0.1),
+    "face_age": family("face_age", width=0.125, depth=0.5),
     "face_resnet": family("face_resnet", width=0.25, depth=0.1),
-    "mobilenet_v2": family("mobilenet_v2", width=0.5, depth=0.5),
+    "mobilenet_v2": family("mobilenet_v2", width=0.5, depth=0.1),
     "resnet18": family("resnet18", width=0.125),
-    "resnet50": family("resnet50", width=0.125, depth=0.5),
+    "resnet50": family("resnet50", width=0.125, depth=0.1),
     "vgg11": family("vgg11", width=0.125),
 }
 

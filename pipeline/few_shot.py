@@ -3,6 +3,11 @@
 What a linear probe does, with the strength of the regularisation chosen by cross-validation on the training side. A
 frozen network and a linear head are hard to beat with few pictures (Chen et al. 2019, "A Closer Look at Few-shot
 Classification", arXiv 1904.04232).
+
+Where one class of several is told, the rows of features are brought to one length before the head learns from them, as
+in their Baseline++ and in SimpleShot (Wang et al. 2019, arXiv 1911.04623): a class whose features are long and spread
+otherwise pulls the threshold away from itself, as few pictures do not show its spread. The head still reads features as
+they are: rows are scaled with the constant that the bias belongs to, which leaves the order of the logits alone.
 """
 
 import copy
@@ -48,7 +53,7 @@ def train_head(network: nn.Module, context: Context, config: FinetuneConfig, tit
         before = copy.deepcopy(head.state_dict())
         features = _features(network, head, context, title)
         targets = torch.from_numpy(np.ascontiguousarray(context.data.targets("train")))
-        probe = _Probe(head.cpu(), features, targets, context, config)
+        probe = _probe(head.cpu(), features, targets, context, config)
         with context.progress.stage(f"{title}: head", len(STRENGTHS) + 1) as advance:
             losses = []
             for strength in STRENGTHS:
@@ -76,7 +81,7 @@ class _Probe:
         self.head, self.targets, self.context = head, targets, context
         self.mean = features.mean(0)
         # one scale for all features: a feature that hardly varies here must not be blown up where it does
-        self.deviation = (features - self.mean).square().mean().sqrt().clamp(min=1e-6)
+        self.deviation = _deviation(features)
         self.features = (features - self.mean) / self.deviation
         weights = context.task.class_weights(context.data.labels, targets.numpy())
         self.class_weights = (
@@ -103,7 +108,7 @@ class _Probe:
         return head.float()
 
     def _fit(self, rows: NDArray[np.intp], strength: float) -> nn.Module:
-        head = copy.deepcopy(self.head).double().eval().requires_grad_(True)
+        head = copy.deepcopy(self._start()).double().eval().requires_grad_(True)
         weights = [parameter for parameter in head.parameters() if parameter.ndim > 1]
         optimizer = torch.optim.LBFGS(head.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
 
@@ -120,6 +125,10 @@ class _Probe:
             raise TrainingError(f"the loss of the head is {loss}; the features or targets are not finite")
         return head.requires_grad_(False)
 
+    def _start(self) -> nn.Module:
+        """What a fit begins with, for rows of `features`."""
+        return self.head
+
     def _loss(self, head: nn.Module, rows: NDArray[np.intp], class_weights: Tensor | None) -> Tensor:
         chosen = torch.from_numpy(rows)
         return self.context.task.loss(head(self.features[chosen]), self.targets[chosen], class_weights)
@@ -131,6 +140,54 @@ class _Probe:
         spread = np.concatenate(rows)
         for fold in range(min(FOLDS, len(spread))):
             yield np.sort(spread[fold::FOLDS])
+
+
+class _DirectionProbe(_Probe):
+    """The same for rows of one length, [features, constant] / length of the features: for a linear head and one class
+    of several. The constant is as long as the features usually are, and its weight, the bias, is held small like any.
+    """
+
+    def __init__(
+        self, head: nn.Module, features: Tensor, targets: Tensor, context: Context, config: FinetuneConfig
+    ) -> None:
+        super().__init__(head, features, targets, context, config)
+        lengths = features.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        self.length = lengths.mean()
+        rows = torch.cat([features, self.length.expand(len(features), 1)], dim=1) / lengths
+        self.deviation = _deviation(rows)
+        self.features = rows / self.deviation
+        self.linear = nn.Linear(rows.shape[1], _linear_layers(head)[0].out_features, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def fitted(self, rows: NDArray[np.intp], strength: float) -> nn.Module:
+        """A head for features as they are, float32; its logits are the fit's where features have the usual length."""
+        weights = next(self._fit(rows, strength).parameters()) / self.deviation
+        head = copy.deepcopy(self.head)
+        layer = _linear_layers(head)[0]
+        with torch.no_grad():
+            layer.weight.copy_(weights[:, :-1] / self.length)
+            layer.bias.copy_(weights[:, -1])
+        return head.float()
+
+    def _start(self) -> nn.Module:
+        return self.linear
+
+
+def _probe(head: nn.Module, features: Tensor, targets: Tensor, context: Context, config: FinetuneConfig) -> _Probe:
+    """By directions where a row's length cannot change the answer: argmax of a linear layer's logits."""
+    layers = [module for module in head.modules() if not isinstance(module, nn.Sequential | nn.Dropout | nn.Identity)]
+    linear = _linear_layers(head)
+    alone = len(layers) == len(linear) == 1
+    told = context.task.target == "class" and context.task.decoding is None
+    return (_DirectionProbe if alone and told else _Probe)(head, features, targets, context, config)
+
+
+def _linear_layers(head: nn.Module) -> list[nn.Linear]:
+    return [module for module in head.modules() if isinstance(module, nn.Linear)]
+
+
+def _deviation(rows: Tensor) -> Tensor:
+    return (rows - rows.mean(0)).square().mean().sqrt().clamp(min=1e-6)
 
 
 def _features(network: nn.Module, head: nn.Module, context: Context, title: str) -> Tensor:

@@ -12,7 +12,7 @@ from phonefit.pipeline.budget import Figures
 from phonefit.pipeline.search.latency_predictor import LayerSums
 
 SLACK = 0.2
-"""By this share a network may cost less than one that does no more: twice what was seen, in benchmarks/search_demo.py."""
+"""By this share a network may cost less than one that does no more: twice what benchmarks/search_demo.py saw."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from phonefit.models.spec import Architecture
 from phonefit.models.tasks import task
 from phonefit.models.tasks.options import RegressionOptions
 from phonefit.pipeline.errors import ModelError
-from phonefit.pipeline.few_shot import _Probe, train_head
+from phonefit.pipeline.few_shot import _DirectionProbe, _Probe, _probe, train_head
 from phonefit.pipeline.recipe_steps import FinetuneConfig
 from phonefit.pipeline.train import head_layers
 from tests.tiny import LABELS, PREPROCESS, SIZE, TinyPictures, build, tiny_context
@@ -56,6 +56,46 @@ def test_it_finds_the_optimum_that_logistic_regression_has(tmp_path):
     np.testing.assert_allclose(found, theirs.predict_proba(probe.features.numpy()), atol=2e-3)
 
 
+def test_one_class_of_several_is_learned_from_rows_of_one_length(tmp_path):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    context, made, strength = tiny_context(tmp_path), network(len(LABELS)), 0.01
+    features, targets = torch.from_numpy(features_of(made, context, "train")), context.data.targets("train")
+    probe = _probe(made[-1], features.double(), torch.from_numpy(targets), context, CONFIG)
+    ours = probe.fitted(np.arange(len(targets)), strength)
+    theirs = linear_model.LogisticRegression(
+        C=1 / (2 * len(targets) * strength), tol=1e-8, max_iter=10_000, fit_intercept=False
+    ).fit(probe.features.numpy(), targets)
+    lengths = features.norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        logits = ours(features) * lengths.mean() / lengths
+    np.testing.assert_allclose(logits.softmax(dim=1).numpy(), theirs.predict_proba(probe.features.numpy()), atol=2e-3)
+    assert (ours(features).argmax(dim=1).numpy() == theirs.predict(probe.features.numpy())).all()
+
+
+def test_a_class_with_long_and_spread_features_does_not_lose_its_short_ones(tmp_path):
+    random, context = np.random.default_rng(0), tiny_context(tmp_path)
+    targets = np.repeat([0, 1, 2], 200)
+    lengths = np.where(targets == 0, random.uniform(2, 9, 600), random.uniform(2, 3, 600))
+    directions = np.eye(32)[targets] + 0.3 + 0.1 * random.random((600, 32))
+    features = torch.from_numpy(directions * lengths[:, None])
+    few = np.concatenate([np.flatnonzero((targets == label) & ((lengths > 5) | (label > 0)))[:4] for label in range(3)])
+    rows, classes = features[few], torch.from_numpy(targets[few])
+
+    def correct(kind):
+        head = kind(nn.Linear(32, 3), rows, classes, context, CONFIG).fitted(np.arange(len(few)), 1e-3)
+        return (head(features.float()).argmax(dim=1).numpy() == targets).mean()
+
+    assert correct(_DirectionProbe) > 0.95 > correct(_Probe)
+
+
+def test_classes_that_differ_in_length_alone_are_told_apart(tmp_path):
+    context, targets = tiny_context(tmp_path), torch.arange(30) % 2
+    noise = torch.from_numpy(np.random.default_rng(0).random((30, 8)))
+    features = (1 + targets.double()[:, None]) * (1 + 0.01 * noise)
+    head = _DirectionProbe(nn.Linear(8, 2), features, targets, context, CONFIG).fitted(np.arange(30), 1e-5)
+    assert (head(features.float()).argmax(dim=1) == targets).all()
+
+
 def test_a_regression_learns_its_numbers(tmp_path):
     class Numbers(TinyPictures):
         def targets(self, side):
@@ -83,3 +123,10 @@ def test_a_head_with_hidden_layers_learns_too(tmp_path):
 def test_a_network_that_does_not_end_with_its_last_layer_is_refused(tmp_path):
     with pytest.raises(ModelError, match="cached_features needs a network that ends with a linear layer"):
         train_head(nn.Sequential(*network(), nn.Softmax(dim=1)), tiny_context(tmp_path), CONFIG, "few")
+
+
+def test_a_head_without_a_bias_is_refused(tmp_path):
+    made = network()
+    made[-1] = nn.Linear(made[-1].in_features, 3, bias=False)
+    with pytest.raises(ModelError, match="linear layer with a bias"):
+        train_head(made, tiny_context(tmp_path), CONFIG, "few")

@@ -51,15 +51,32 @@ def found(corners: Doubles, scores: Doubles, decoding: DetectionDecoding) -> lis
         column = scores[:, label]
         rows = np.flatnonzero(column >= decoding.score_threshold)
         rows = rows[np.argsort(-column[rows], kind="stable")]
-        kept += [(-float(column[row]), label, int(row)) for row in suppressed(corners, rows, decoding.iou_threshold)]
+        left = suppressed(corners, rows, decoding.iou_threshold, decoding.most)
+        kept += [(-float(column[row]), label, row) for row in left]
     return [(-negative, label, row) for negative, label, row in sorted(kept)[: decoding.most]]
 
 
-def suppressed(corners: Doubles, rows: NDArray[np.intp], threshold: float) -> list[int]:
-    """The rows that stay, of rows in falling order of their score: greedy non-maximum suppression."""
+def suppressed(corners: Doubles, rows: NDArray[np.intp], threshold: float, most: int | None = None) -> list[int]:
+    """The rows that stay, of rows in falling order of their score: greedy non-maximum suppression, as `overlaps` says.
+
+    Args:
+        most: how many are looked for; None: all.
+    """
+    left, top, right, bottom = corners[rows].T
+    areas = np.maximum(right - left, 0.0) * np.maximum(bottom - top, 0.0)
+    stays = np.ones(len(rows), dtype=np.bool_)
     kept: list[int] = []
-    while rows.size:
-        first, rest = rows[0], rows[1:]
-        kept.append(int(first))
-        rows = rest[overlaps(corners[first][None], corners[rest])[0] <= threshold]
+    for place in range(len(rows)):
+        if len(kept) == most:
+            break
+        if not stays[place]:
+            continue
+        kept.append(int(rows[place]))
+        later = slice(place + 1, None)
+        width = np.minimum(right[place], right[later]) - np.maximum(left[place], left[later])
+        height = np.minimum(bottom[place], bottom[later]) - np.maximum(top[place], top[later])
+        common = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+        union = areas[place] + areas[later] - common
+        shares = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+        stays[later] &= shares <= threshold
     return kept

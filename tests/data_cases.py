@@ -3,6 +3,7 @@
 import json
 import struct
 from dataclasses import dataclass, replace
+from functools import cache
 from unittest.mock import patch
 
 import numpy as np
@@ -94,15 +95,16 @@ def coco_case(folder):
 
 @dataclass
 class DrawnSigns(Case):
-    """A few of the pictures that could be drawn."""
+    """A few of the pictures that could be drawn, each drawn once while they are loaded, and anew when it is read."""
 
     def load(self, limit=None, **arguments) -> DataSet:
-        with patch.object(drawn_signs, "PICTURES", 2 * self.config.limit):
+        once = cache(drawn_signs.composed)
+        with patch.multiple(drawn_signs, PICTURES=10, composed=once):
             return super().load(limit, **arguments)
 
 
 def drawn_signs_case(folder):
-    return DrawnSigns("drawn_signs", SourceConfig(limit=PER_CLASS * 2, kind="boxes"), drawn_signs.LABELS)
+    return DrawnSigns("drawn_signs", SourceConfig(limit=10, kind="boxes"), drawn_signs.LABELS)
 
 
 def csv_numbers_case(folder):

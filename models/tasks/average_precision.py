@@ -13,6 +13,7 @@ from phonefit.models.targets import Targets
 from phonefit.models.tasks.task import Floats
 
 EVERY_SIZE = [[0.0, 1e10]]
+HALF = 0.5  # the first of the overlaps that count
 RECALLS = np.linspace(0, 1, 101)
 """Where COCO reads a curve of precision."""
 
@@ -47,6 +48,26 @@ class Precisions:
             chosen.accumulate()
         curves = chosen.eval["precision"][:, :, :, 0, -1]  # of every size, with as many boxes as there are
         return np.where(curves < 0, np.nan, curves)
+
+    def best_threshold(self) -> float | None:
+        """The score from which told boxes have the best F1 at an overlap of `HALF`, all labels together.
+
+        Half-way to the next score below, so that a score that is rounded differently stays on its side. Of equal ones
+        the highest. None where nothing is told or nothing is there.
+        """
+        known = [found for found in self.evaluation.evalImgs if found is not None]
+        scores = np.concatenate([[], *(found["dtScores"] for found in known)])
+        real = sum(len(found["gtIds"]) for found in known)
+        if not len(scores) or not real:
+            return None
+        order = np.argsort(-scores, kind="stable")
+        right = np.concatenate([found["dtMatches"][0] > 0 for found in known])[order].cumsum()
+        scores = scores[order]
+        below = np.append(scores[1:], 0.0)
+        quality = 2 * right / (np.arange(1, len(scores) + 1) + real)
+        quality[scores == below] = -1  # equal scores are told together
+        best = int(quality.argmax())
+        return float((scores[best] + below[best]) / 2)
 
 
 def precisions_of(told: Floats, targets: Targets, labels: Sequence[str]) -> Precisions:

@@ -13,7 +13,7 @@ from phonefit.models.decoding import Decoding, DetectionDecoding
 from phonefit.models.errors import DataError, ModelError
 from phonefit.models.spec import DetectorOptions, Preprocess
 from phonefit.models.targets import Targets
-from phonefit.models.tasks.average_precision import Precisions, precisions_of
+from phonefit.models.tasks.average_precision import HALF, Precisions, precisions_of
 from phonefit.models.tasks.options import DetectionOptions
 from phonefit.models.tasks.resampling import bootstrap_interval
 from phonefit.models.tasks.task import Floats, Metrics, Task
@@ -26,7 +26,7 @@ DEFAULT = DetectionOptions()
 
 LEAST_SCORE = 0.01
 """Of what counts for the average precision, which looks at every threshold above it."""
-SAME_BOX = 0.5  # intersection over union from which a box is found
+SAME_BOX = HALF  # intersection over union from which a box is found
 SAME_TO_A_PERSON = 0.75  # and from which two files tell the same
 SAME_SCORE = 0.1
 
@@ -42,11 +42,13 @@ class Detection(Task):
 
     Attributes:
         labels, size: names, and height and width of the input, once it is fitted.
+        threshold: score from which a box is told where the options say none; None until it is chosen.
     """
 
     options: DetectionOptions = DEFAULT
     labels: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
+    threshold: float | None = None
 
     name = "detection"
     target = "boxes"
@@ -54,11 +56,11 @@ class Detection(Task):
 
     @property
     def decoding(self) -> DetectionDecoding:
-        """Thresholds of the options."""
+        """Thresholds of the options, and that which is chosen."""
         options = self.options
-        return DetectionDecoding(
-            score_threshold=options.score_threshold, iou_threshold=options.iou_threshold, most=options.most
-        )
+        record = DetectionDecoding(iou_threshold=options.iou_threshold, most=options.most)
+        score = self.threshold if options.score_threshold is None else options.score_threshold
+        return record if score is None else record.model_copy(update={"score_threshold": score})
 
     @property
     def detector(self) -> DetectorOptions:
@@ -71,11 +73,19 @@ class Detection(Task):
             raise DataError("no picture of the training side has a box; there is nothing to learn")
         return replace(self, labels=tuple(labels), size=(preprocess.height, preprocess.width))
 
+    def calibrated(self, outputs: Floats, targets: Targets) -> Self:
+        """With the score threshold of the best F1 at an overlap of `SAME_BOX`, unless the options say one."""
+        if self.options.score_threshold is not None:
+            return self
+        return replace(self, threshold=self._precisions(outputs, targets).best_threshold())
+
     def read_by(self, decoding: Decoding) -> Self:
         """With the record's thresholds."""
         assert isinstance(decoding, DetectionDecoding)
-        read = {name: getattr(decoding, name) for name in ("score_threshold", "iou_threshold", "most")}
-        return replace(self, options=self.options.model_copy(update=read))
+        read: dict[str, float] = {"iou_threshold": decoding.iou_threshold, "most": decoding.most}
+        if self.options.score_threshold is not None:
+            read["score_threshold"] = decoding.score_threshold
+        return replace(self, options=self.options.model_copy(update=read), threshold=decoding.score_threshold)
 
     def outputs(self, labels: Sequence[str], preprocess: Preprocess) -> int:
         """Four numbers and a score for each label, of each point."""

@@ -88,16 +88,17 @@ class DetectionOptions(Frozen):
 
     `channels` and `strides`: see DetectorOptions. `nms`: outside, non-maximum suppression is done by what reads the
     file, in every runtime; inside, it is a part of the file, in .onnx only. A file says what scores at least
-    `score_threshold`; of two boxes of a label that overlap more than `iou_threshold` the lower score goes; at most
-    `most` are told. `mosaic`: share of the training pictures that are put together of four. `colour`: largest random
-    change of brightness, contrast and tint, as a share.
+    `score_threshold`; None: that of the best F1 on the validation side, chosen for each file. Of two boxes of a label
+    that overlap more than `iou_threshold` the lower score goes; at most `most` are told. `mosaic`: share of the
+    training pictures that are put together of four. `colour`: largest random change of brightness, contrast and tint,
+    as a share.
     """
 
     name: Literal["detection"] = "detection"
     channels: int = Field(default=64, ge=8, le=1024)
     strides: tuple[Literal[8, 16, 32], ...] = (8, 16, 32)
     nms: Literal["outside", "inside"] = "outside"
-    score_threshold: float = Field(default=0.25, ge=0, le=1)
+    score_threshold: float | None = Field(default=None, ge=0, le=1)
     iou_threshold: float = Field(default=0.6, ge=0, le=1)
     most: int = Field(default=100, ge=1, le=1000)
     mosaic: float = Field(default=0.5, ge=0, le=1)

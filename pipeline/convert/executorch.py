@@ -23,6 +23,7 @@ from phonefit.pipeline.convert.quantised_graph import (
     depthwise_note,
     quantised_graph,
     quantised_nodes,
+    unannotate_float,
 )
 
 if TYPE_CHECKING:
@@ -128,11 +129,12 @@ def _quantizer(quantisation: Quantisation) -> Any:
     config = calibrated(config, quantisation.calibration)
 
     class ClampedQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
-        """XNNPACK's quantiser, with ranges after ReLU6 and padding as a part of convolutions."""
+        """XNNPACK's quantiser, with ranges after ReLU6, padding in convolutions, and float where it is asked."""
 
         def annotate(self, model: "GraphModule") -> "GraphModule":
             annotate_clamped(model, config, wanted)
             annotated: GraphModule = super().annotate(model)
+            unannotate_float(annotated, wanted)
             annotate_padding(annotated, config)
             return annotated
 

@@ -149,6 +149,17 @@ def annotate_padding(graph: "GraphModule", config: Any) -> None:
             padding.meta[_ANNOTATION] = QuantizationAnnotation(input_qspec_map=specs, _annotated=True)
 
 
+def unannotate_float(graph: "GraphModule", wanted: NodeFilter) -> None:
+    """Take the annotations off operators that stay in float.
+
+    XNNPACK's quantiser asks its filter about everything but joins (aten.cat) and what only moves values: of a detector
+    it would round the boxes in pixels to 256 values, and the scores with them.
+    """
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and not wanted(node):
+            node.meta.pop(_ANNOTATION, None)
+
+
 def _is_zero_padding(node: "Node") -> bool:
     """aten.pad(x, amounts, mode="constant", value=None) or aten.constant_pad_nd(x, amounts, value=0), with zeros."""
     if node.target is _aten.pad.default:

@@ -17,7 +17,7 @@ from phonefit.pipeline.recipe import ConvertConfig
 from phonefit.pipeline.result import Parity
 from phonefit.pipeline.store import StageResult, explain_disk_errors
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 PARITY_CODE_VERSION = 1
 MODEL_NAME = "model"
 PARITY_FILE = "parity.json"

@@ -143,6 +143,19 @@ def test_suppression_keeps_the_best_of_boxes_that_overlap():
     assert suppressed(corners, np.array([1, 0, 2]), 0.9) == [1, 0, 2]
 
 
+def test_suppression_leaves_no_box_beside_a_better_one_that_it_overlaps():
+    random = np.random.default_rng(0)
+    corners, rows = corners_of(random.uniform(0, 20, (60, 4))), random.permutation(60)
+    kept = suppressed(corners, rows, 0.3)
+    near = overlaps(corners, corners) > 0.3
+    order = {int(row): place for place, row in enumerate(rows)}
+    for row in range(60):
+        better = [other for other in kept if order[other] < order[row] and near[row, other]]
+        assert (row in kept) == (not better)
+    assert 10 < len(kept) < 50
+    assert suppressed(corners, rows, 0.3, most=7) == kept[:7]
+
+
 def fitted(**options) -> Detection:
     targets = np.zeros((2, 1, 5), np.float32)
     return task(DetectionOptions(**options)).fitted(LABELS, targets, PREPROCESS)
@@ -157,6 +170,50 @@ def test_mistakes_count_what_is_missed_and_what_is_not_there():
     joined = np.concatenate([boxes.reshape(3, -1), scores.reshape(3, -1)], axis=1)
     right, wrong_label, nothing = [1, 16, 16, 24, 24], [0, 16, 16, 24, 24], [-1] * 5
     assert made.mistakes(joined, np.array([[right], [wrong_label], [nothing]], np.float32)).tolist() == [0, 2, 1]
+
+
+def one_box_each(made, *scores):
+    """Outputs of a picture for each score, with one box that has it, and targets of just this box."""
+    outputs = np.zeros((len(scores), 4 * 6), np.float32)
+    outputs[:, :4] = (20, 20, 8, 8)
+    outputs[:, 16] = scores
+    return outputs, np.array([[[0, 16, 16, 24, 24]]] * len(scores), np.float32)
+
+
+def test_the_score_threshold_is_that_of_the_best_f1():
+    """Right, right, nowhere, right, nowhere by falling score, of 4: F1 is 2/5, 4/6, 4/7, 6/8 and 6/9."""
+    made = fitted(strides=(16,))
+    outputs, targets = one_box_each(made, 0.9, 0.8, 0.6, 0.4, 0.2)
+    targets[2:5:2, :, 1:] -= 16
+    targets[4] = -1
+    chosen = made.calibrated(outputs, targets)
+    assert chosen.decoding.score_threshold == pytest.approx(0.3)
+    assert (chosen.decode(outputs)[:, 0, 0] >= 0).tolist() == [True, True, True, True, False]
+    assert made.read_by(chosen.decoding).decoding == chosen.decoding
+    assert made.read_by(chosen.decoding).calibrated(*one_box_each(made, 0.9, 0.5)).threshold == pytest.approx(0.25)
+
+
+def test_boxes_of_one_score_are_told_together():
+    made = fitted(strides=(16,))
+    outputs, targets = one_box_each(made, 0.9, 0.5, 0.5)
+    targets[2, :, 1:] -= 16  # all right without this one; F1 of 2/4 for the first, 4/6 for all
+    assert made.calibrated(outputs, targets).threshold == pytest.approx(0.25)
+
+
+def test_a_score_threshold_of_the_recipe_stays():
+    made = fitted(strides=(16,), score_threshold=0.7)
+    outputs, targets = one_box_each(made, 0.9, 0.5)
+    assert made.calibrated(outputs, targets).decoding.score_threshold == 0.7
+    record = made.decoding.model_copy(update={"score_threshold": 0.4})
+    assert made.read_by(record).calibrated(outputs, targets).decoding == record
+
+
+@pytest.mark.parametrize("empty", ["nothing is told", "nothing is there"])
+def test_without_boxes_the_threshold_is_that_of_every_record(empty):
+    made = fitted(strides=(16,))
+    outputs, targets = one_box_each(made, 0.9, 0.5)
+    (outputs if empty == "nothing is told" else targets)[:] = -1
+    assert made.calibrated(outputs, targets).decoding.score_threshold == 0.25
 
 
 def test_suppression_inside_leaves_the_scores_of_what_stays():

@@ -1,10 +1,15 @@
-"""Cross-layer equalisation: the ranges of weights become alike, the network computes the same.
+"""Cross-layer equalisation: the ranges of what shares an int8 scale become alike, the network computes the same.
 
-Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, section
-4.1. What a channel's output is divided by, the next layer's weights are multiplied with. A layer with a BatchNorm is
-scaled through that BatchNorm's own weight and bias, so no layer is folded and the checkpoint stays as it is built.
+What a channel's output is divided by, the next layer's weights are multiplied with. A layer with a BatchNorm is scaled
+through that BatchNorm's own weight and bias, so no layer is folded and the checkpoint stays as it is built.
+
+Where all weights of a layer share a scale, their ranges are made alike: Nagel et al. 2019, "Data-Free Quantization
+Through Weight Equalization and Bias Correction", arXiv 1906.04721, section 4.1. With a scale for each output channel
+the first layer's weights lose nothing, but its outputs share a scale: their ranges, on samples, take the place of those
+weights', as in Xiao et al. 2022, "SmoothQuant", arXiv 2211.10438, section 4, with a migration strength of a half.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from phonefit.models.quantisation import Granularity, Quantisation
 from phonefit.models.spec import Architecture
 from phonefit.models.tasks.task import Floats
+from phonefit.pipeline.compress.fake_quantise import fake_quantised
 from phonefit.pipeline.compress.layer_graph import (
     CLAMPS,
     RELU6,
@@ -31,6 +38,10 @@ SWEEPS = 20
 CONVERGED = 1e-3  # largest change of a scale in the last sweep
 MARGIN = 1.1  # values on other pictures may exceed those on the calibration set by so much
 BATCH = 32
+JUDGED = 64  # pictures of the calibration set on which the ways are compared
+WAYS: dict[str, Granularity] = {"by outputs": "per_channel", "by weights": "per_tensor"}
+UNCHANGED = "as they were"
+LEAST_SHARE = 2.0**-8  # of the widest channel's range: what hardly answers to the samples may do so elsewhere
 
 
 @dataclass(frozen=True)
@@ -38,15 +49,55 @@ class Pair:
     """Two layers, the second of which alone uses what the first gives.
 
     Attributes:
+        value: what the first gives after its clamp, if there is one: the values that are rounded.
         limit: upper limit of a clamp between the two, 6 of ReLU6; None where there is none.
     """
 
     first: Layer
     second: Layer
+    value: Node
     limit: float | None
 
 
-def equalise(network: nn.Module, architecture: Architecture, samples: Floats) -> list[str]:
+def equalise_for(
+    network: nn.Module, architecture: Architecture, samples: Floats, quantisation: Quantisation
+) -> list[str]:
+    """Equalise `network` in place as `quantisation` can use it; returns notes on what was done.
+
+    With a scale for each output channel of a weight, neither way of equalising is always the better: what the outputs
+    win, the weights that read them may lose. The one with the least squared error of the outputs in int8, as simulated
+    on the first of the samples, is taken, or none.
+
+    Raises:
+        ModelError: the network cannot be exported.
+    """
+    if quantisation.granularity != "per_channel":
+        return equalise(network, architecture, samples)
+    judged = samples[:JUDGED]
+    pictures, plain = torch.from_numpy(judged), copy.deepcopy(network.state_dict())
+
+    def error() -> float:
+        simulated = fake_quantised(trace(network, architecture), quantisation, judged)
+        with torch.no_grad():
+            return float((simulated.module(pictures) - wanted).square().mean())
+
+    with torch.no_grad():
+        wanted = network.eval().cpu()(pictures)
+    found, notes = {UNCHANGED: (error(), plain)}, dict[str, list[str]]()
+    for name, granularity in WAYS.items():
+        network.load_state_dict(plain)
+        notes[name] = equalise(network, architecture, samples, granularity)
+        found[name] = (error(), copy.deepcopy(network.state_dict()))
+    best = min(found, key=lambda name: found[name][0])
+    network.load_state_dict(found[best][1])
+    variance = max(float((wanted - wanted.mean(0)).square().mean()), torch.finfo().tiny)
+    errors = ", ".join(f"{name} {value / variance:.2g}" for name, (value, _) in found.items())
+    return [*notes.get(best, ()), f"ranges {best} make the least error in int8, of the outputs' variance: {errors}"]
+
+
+def equalise(
+    network: nn.Module, architecture: Architecture, samples: Floats, granularity: Granularity = "per_tensor"
+) -> list[str]:
     """Equalise pairs of layers of `network` in place; returns a note on what was done.
 
     ReLU6 lets no scale through where it clips. A channel that reaches 6 on the samples (with a margin of a tenth) is
@@ -54,21 +105,28 @@ def equalise(network: nn.Module, architecture: Architecture, samples: Floats) ->
 
     Args:
         samples: float32 [n, 3, height, width].
+        granularity: what of a weight shares a scale.
 
     Raises:
         ModelError: the network cannot be exported.
     """
+    by_outputs = granularity == "per_channel"
     traced = trace(network, architecture)
     pairs = [pair for pair in _pairs(traced) if _can_be_scaled(network, pair)]
-    peaks = _peaks(traced, [pair.first.result for pair in pairs if pair.limit is not None], samples)
+    peaks = _peaks(traced, [pair.value for pair in pairs if by_outputs or pair.limit is not None], samples)
     total = {pair.first.name: torch.ones(_folded(network, pair.first).shape[0]) for pair in pairs}
     with torch.no_grad():
         for _ in range(SWEEPS):
             change = 0.0
             for pair in pairs:
-                scale = _scale(network, pair)
+                if by_outputs:
+                    known = peaks[pair.value]
+                    known = known.clamp(min=float(known.amax()) * LEAST_SHARE)
+                    scale = _scale_by_outputs(network, pair, known / total[pair.first.name])
+                else:
+                    scale = _scale(network, pair)
                 if pair.limit is not None:
-                    share = peaks[pair.first.result] * MARGIN / pair.limit  # of the limit that was used at the start
+                    share = peaks[pair.value] * MARGIN / pair.limit  # of the limit that was used at the start
                     scale = torch.where(share < 1, torch.maximum(scale, share / total[pair.first.name]), 1.0)
                 _divide_output(network, pair.first, scale)
                 _multiply_input(network, pair.second, scale)
@@ -77,9 +135,7 @@ def equalise(network: nn.Module, architecture: Architecture, samples: Floats) ->
             if change < CONVERGED:
                 break
     note = f"equalised {len(pairs)} pairs of layers"
-    clipped = sum(
-        int((peaks[pair.first.result] * MARGIN >= pair.limit).sum()) for pair in pairs if pair.limit is not None
-    )
+    clipped = sum(int((peaks[pair.value] * MARGIN >= pair.limit).sum()) for pair in pairs if pair.limit is not None)
     if clipped:
         channels = sum(len(scale) for scale in total.values())
         note += f"; {clipped:,} of {channels:,} channels stay as they are, because ReLU6 clips them"
@@ -96,7 +152,8 @@ def _pairs(traced: GraphModule) -> Iterator[Pair]:
             node = only_user(node)
         if node in layers and len(clamps) <= 1:
             limit = next((_limit(clamp) for clamp in clamps), None)
-            yield Pair(first, layers[node], limit)
+            user = only_user(first.result)
+            yield Pair(first, layers[node], user if user in clamps else first.result, limit)
 
 
 def _lets_scales_through(node: Node) -> bool:
@@ -130,13 +187,15 @@ def _can_be_scaled(network: nn.Module, pair: Pair) -> bool:
 
 
 def _peaks(traced: GraphModule, nodes: Sequence[Node], samples: Floats) -> dict[Node, Tensor]:
-    """Highest value of each channel of these nodes: float32 [channels]."""
+    """Largest magnitude in each channel of these nodes: float32 [channels]."""
     wanted, peaks = set(nodes), dict[Node, Tensor]()
+    if not wanted:
+        return peaks
     with torch.no_grad():
         for start in range(0, len(samples), BATCH):
             for node, value in Walk(traced).through(torch.from_numpy(samples[start : start + BATCH])):
                 if node in wanted:
-                    highest = value.transpose(0, 1).flatten(1).amax(1)
+                    highest = value.abs().transpose(0, 1).flatten(1).amax(1)
                     peaks[node] = torch.maximum(peaks.get(node, highest), highest)
     return peaks
 
@@ -148,6 +207,35 @@ def _scale(network: nn.Module, pair: Pair) -> Tensor:
     first = _folded(network, pair.first).abs().flatten(1).amax(1)
     second = _by_input(network, pair.second, _folded(network, pair.second)).abs().amax((1, 3)).flatten()
     return torch.where((first > 0) & (second > 0), (first / second).sqrt(), 1.0)
+
+
+def _scale_by_outputs(network: nn.Module, pair: Pair, peaks: Tensor) -> Tensor:
+    """sqrt(a / r) with a the range of a channel's output and r that of the weights that read it, in units of the
+    largest weight of each output channel, which has a scale of its own. float32 [channels].
+
+    The factor that all channels share is free without a clamp. It leaves the median ranges of weights in both
+    layers alike, as runtimes know a least scale of weights.
+    """
+    highest = peaks.amax() if pair.limit is None else torch.tensor(pair.limit)
+    if not highest > 0:
+        return torch.ones_like(peaks)
+    outputs = peaks / highest
+    first, second = _folded(network, pair.first), _folded(network, pair.second)
+    rows = _rows(second)
+    relative = second / rows.clamp(min=torch.finfo().tiny).reshape(-1, *[1] * (second.dim() - 1))
+    inputs = _by_input(network, pair.second, relative).abs().amax((1, 3)).flatten()
+    scale = torch.where(inputs > 0, (outputs / inputs).sqrt(), 1.0)
+    if pair.limit is not None:
+        return scale
+    grouped = _by_input(network, pair.second, second)
+    scaled = (grouped * scale.reshape(grouped.shape[0], 1, grouped.shape[2], 1)).reshape(second.shape)
+    medians = [ranges[ranges > 0].median() for ranges in (_rows(first) / scale, _rows(scaled)) if (ranges > 0).any()]
+    return scale * (medians[0] / medians[1]).sqrt() if len(medians) == 2 else scale
+
+
+def _rows(weight: Tensor) -> Tensor:
+    """Largest magnitude of the weights of each output channel: float32 [outputs]."""
+    return weight.abs().flatten(1).amax(1)
 
 
 def _folded(network: nn.Module, layer: Layer) -> Tensor:

@@ -9,7 +9,7 @@ from phonefit.models.checkpoint import Checkpoint
 from phonefit.models.quantisation import Quantisation
 from phonefit.pipeline.compress.bias_correction import correct_biases
 from phonefit.pipeline.compress.cost import check_layers
-from phonefit.pipeline.compress.equalise import equalise
+from phonefit.pipeline.compress.equalise import equalise_for
 from phonefit.pipeline.compress.mixed_precision import choose_float_layers
 from phonefit.pipeline.compress.quantisation_aware import train_quantised
 from phonefit.pipeline.context import Context
@@ -81,7 +81,7 @@ def _prepared(
     notes: list[str] = []
     with deterministic(context, "quantise"):
         if config.equalise:
-            notes += equalise(network, architecture, samples)
+            notes += equalise_for(network, architecture, samples, asked)
         if config.qat is not None:
             notes += train_quantised(network, checkpoint, config.qat, asked, context, parent, resume)
         if config.bias_correction:

@@ -15,7 +15,7 @@ from phonefit.pipeline.recipe_steps import DecomposeConfig, DistilConfig, PruneC
 from phonefit.pipeline.store import StageResult
 
 # Raised when a technique gives another result for the same input.
-CODE_VERSIONS: dict[str, int] = {"prune": 3, "decompose": 3, "distil": 3, "quantise": 1}
+CODE_VERSIONS: dict[str, int] = {"prune": 3, "decompose": 3, "distil": 3, "quantise": 2}
 TOOLS: dict[str, tuple[str, ...]] = {
     "prune": ("torch", "torch-pruning"),
     "decompose": ("torch", "tensorly", "scipy"),

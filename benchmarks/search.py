@@ -2,9 +2,10 @@
 
     python benchmarks/search.py [--part functions tables …] [--seeds 10] [--evaluations 200] [--methods tensor_train …]
 
-Every run is a line of .cache/benchmarks/search/PART.jsonl: a killed benchmark goes on where it was, and more seeds can
-be added later. `--show` only prints what is there. What must be installed for it is said in search_problems.py. Run it
-with OPENBLAS_NUM_THREADS=1: more threads are slower on matrices of this size.
+Every run is a line of benchmarks/results/search/PART.jsonl: a killed benchmark goes on where it was, and more seeds can
+be added later. `--show` only prints what is there; `--results` takes another folder, for trying things. What must be
+installed for it is said in search_problems.py. Run it with OPENBLAS_NUM_THREADS=1: more threads are slower on matrices
+of this size.
 """
 
 import argparse
@@ -13,13 +14,14 @@ import platform
 import sys
 import warnings
 from datetime import date
+from pathlib import Path
 from statistics import mean
 
 import optuna
 from search_cost import table_of_cost
-from search_methods import BATCH, METHODS, run
+from search_methods import BATCH, MARKS, METHODS, run
 from search_problems import PROBLEMS
-from search_rows import MARKS, details, hypervolumes, keep, kept, regrets, summary, worse_than_random
+from search_rows import RESULTS, details, figures, keep, kept, summary, worse_than_random
 from search_ttopt import table_of_ttopt
 
 from phonefit.device_bench.host_facts import host_info
@@ -42,38 +44,38 @@ METHODS_OF = {
 DEFAULT_METHODS = ("random", "tpe", "ttopt", "cmaes", "tensor_train", "gp")
 
 
-def compute(part: str, methods: tuple[str, ...], seeds: range, evaluations: int) -> None:
+def compute(part: str, path: Path, methods: tuple[str, ...], seeds: range, evaluations: int) -> None:
     """Run what is missing."""
-    done = kept(part)
+    done = kept(path)
     missing = [
         (problem, method, seed)
         for seed in seeds
         for method in methods
         for problem in PROBLEMS[part]
-        if (problem, method, seed) not in done or len(done[problem, method, seed].losses) < evaluations
+        if (problem, method, seed) not in done or done[problem, method, seed].trials < evaluations
     ]
     with TerminalProgress(error_console()).stage(f"{part}, {evaluations} trials", len(missing)) as advance:
         for problem, method, seed in missing:
-            keep(run(part, problem, PROBLEMS[part][problem](seed), method, seed, evaluations))
+            keep(path, run(part, problem, PROBLEMS[part][problem](seed), method, seed, evaluations))
             advance(note=f"{problem}, {method}, seed {seed}")
 
 
-def show(part: str) -> None:
+def show(part: str, path: Path) -> None:
     """Print the tables of a part."""
-    runs = kept(part)
+    runs = kept(path)
     print(f"\n## {PARTS[part]}\n")
     if not runs:
         print("not run")
         return
-    found = hypervolumes(runs) if part == "two" else regrets(part, runs)
+    found = figures(part, runs)
     print("\n".join(summary(found)))
     for mark in MARKS:
-        if any(len(of) >= mark for of in found.values()):
+        if any(mark in of for of in found.values()):
             print("\n" + "\n".join(details(found, mark)))
     spent: dict[str, list[float]] = {}
     for each in runs.values():
-        if each.cpu:
-            spent.setdefault(each.method, []).append(each.cpu[-1] / len(each.losses))
+        if each.cpu is not None:
+            spent.setdefault(each.method, []).append(each.cpu / each.trials)
     print("\nSeconds of CPU a suggestion: " + ", ".join(f"{name} {mean(of):.3f}" for name, of in spent.items()))
     worse = worse_than_random(found, "tensor_train")
     print("\ntensor_train worse than random: " + ("; ".join(worse) or "nowhere"))
@@ -87,6 +89,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=10, help="seeds first, first + 1, …")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--evaluations", type=int, default=200, help="trials of each run")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the lines")
     parser.add_argument("--show", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -96,14 +99,19 @@ def main(arguments: list[str]) -> int:
     print(f"{date.today().isoformat()}, {machine}, load average {os.getloadavg()[0]:.1f}")
     seeds = range(options.first, options.first + options.seeds)
     for part in options.part:
+        path = options.results / f"{part}.jsonl"
         if part in ("ttopt", "cost"):
-            table = table_of_ttopt(options.seeds, options.show) if part == "ttopt" else table_of_cost(options.show)
+            table = (
+                table_of_ttopt(path, options.seeds, options.show)
+                if part == "ttopt"
+                else table_of_cost(path, options.show)
+            )
             print("\n".join(table), flush=True)
             continue
         if not options.show:
             methods = tuple(options.methods or METHODS_OF.get(part, DEFAULT_METHODS))
-            compute(part, methods, seeds, options.evaluations)
-        show(part)
+            compute(part, path, methods, seeds, options.evaluations)
+        show(part, path)
     return 0
 
 

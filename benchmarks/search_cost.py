@@ -2,12 +2,13 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import optuna
 from optuna.trial import create_trial
 from search_methods import METHODS, Space, point_of, space_of
-from search_problems import CACHE, Problem, random_points, turned
+from search_problems import Problem, random_points, turned
 
 from phonefit.pipeline.progress import TerminalProgress, error_console
 
@@ -20,16 +21,15 @@ MARKS = {
 _SUGGESTIONS = 10
 
 
-def table_of_cost(only_show: bool) -> list[str]:
+def table_of_cost(path: Path, only_show: bool) -> list[str]:
     """Measure what is missing and return the table."""
-    path = CACHE / "cost.jsonl"
     found: dict[tuple[str, int], dict[str, float]] = {}
     for line in path.read_text().splitlines() if path.is_file() else ():
         one = json.loads(line)
         found[one["method"], one["trials"]] = one
     missing = [(method, mark) for method, marks in MARKS.items() for mark in marks if (method, mark) not in found]
     if not only_show:
-        CACHE.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with TerminalProgress(error_console()).stage("cost", len(missing)) as advance:
             for method, mark in missing:
                 spent = _seconds(method, mark)

@@ -53,7 +53,7 @@ RULES: dict[str, dict[str, JsonValue]] = {
     "all": {"architecture": "declared", "before_device": True, "promotion": PROMOTION},
     "all, promotion after a third": {"architecture": "declared", "before_device": True, "promotion": LATE},
 }
-TRIALS, MOST = 40, 60
+TRIALS, MOST = 40, 90
 MARGIN = 0.1  # of the range of an objective, from the worst point of the space to the reference of the hypervolume
 PICTURES = 656  # of the validation side
 

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-CACHE = Path(__file__).resolve().parents[1] / ".cache" / "benchmarks" / "search"
-SITE = CACHE / "site"  # of what is installed for this benchmark alone
+SITE = Path(__file__).resolve().parents[1] / ".cache" / "benchmarks" / "search" / "site"  # for this benchmark alone
 sys.path.append(str(SITE))
 
 

@@ -1,55 +1,50 @@
-"""Runs of benchmarks/search.py on disk, their regrets and intervals, and the tables made of them."""
+"""Runs of benchmarks/search.py on disk, their regrets and intervals, and the tables made of them.
+
+benchmarks/results/search/PART.jsonl holds a line for each run: see `Run` in search_methods.py. Lines are only added; of
+runs with the same problem, method, seed and version the longest counts.
+"""
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 
 import numpy as np
-from optuna._hypervolume import compute_hypervolume
 from scipy.stats import rankdata
-from search_methods import VERSIONS, Run
-from search_problems import CACHE, PROBLEMS, Floats, best_known, random_points
+from search_methods import MARKS, VERSIONS, Run
+from search_problems import PROBLEMS, best_known, random_points
 
-MARKS = (30, 50, 100, 200, 500)
+RESULTS = Path(__file__).resolve().parent / "results" / "search"
 _DRAWS = 2000
 
+Key = tuple[str, str, int]
+"""Problem, method, seed."""
 
-def kept(part: str) -> dict[tuple[str, str, int], Run]:
+
+def kept(path: Path) -> dict[Key, Run]:
     """The longest run of each problem, method and seed, of the present versions."""
-    found: dict[tuple[str, str, int], Run] = {}
-    path = CACHE / f"{part}.jsonl"
+    found: dict[Key, Run] = {}
     for line in path.read_text().splitlines() if path.is_file() else ():
-        run = Run(**json.loads(line))
+        fields = json.loads(line)
+        run = Run(**{**fields, "at": {int(mark): figure for mark, figure in fields["at"].items()}})
         key = (run.problem, run.method, run.seed)
-        current = run.version == VERSIONS.get(run.method, 0) and run.problem in PROBLEMS[part]
-        if current and (key not in found or len(found[key].losses) < len(run.losses)):
+        if run.version == VERSIONS.get(run.method, 0) and (key not in found or found[key].trials < run.trials):
             found[key] = run
     return found
 
 
-def keep(run: Run) -> None:
+def keep(path: Path, run: Run) -> None:
     """Append a line; it is written at once, so that a killed benchmark loses one run at most."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{run.part}.jsonl").open("a") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
         file.write(json.dumps(asdict(run)) + "\n")
 
 
-def best_so_far(run: Run) -> Floats:
-    """The true loss of the trial that looks best after each trial; the worst known one until a limit is kept."""
-    losses = np.array([math.nan if loss is None else loss for loss in run.losses])
-    if run.observed:  # the user sees only noisy values, and takes the best of them
-        observed = np.array(run.observed)
-        lowest = np.minimum.accumulate(observed)
-        return losses[[int(np.flatnonzero(observed == value)[0]) for value in lowest]]
-    return np.fmin.accumulate(losses)
-
-
-def regret(losses: Floats, best: float, typical: float) -> Floats:
+def regret(loss: float | None, best: float, typical: float) -> float:
     """0 at the best point, 1000 at the median of random ones and where nothing was found."""
-    scaled: Floats = np.nan_to_num(1000 * (losses - best) / (typical - best), nan=1000.0)
-    return scaled
+    return 1000.0 if loss is None else 1000 * (loss - best) / (typical - best)
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -75,55 +70,32 @@ def _scale(part: str, problem: str, seed: int) -> tuple[float, float]:
     return best_known(made), float(np.median(made.loss(random_points(made, 2000, seed=0))))
 
 
-def regrets(part: str, runs: Mapping[tuple[str, str, int], Run]) -> dict[tuple[str, str, int], Floats]:
-    """Regret after each trial; the best is the best that is known, by whatever run it was found."""
-    found = {}
-    moves = part == "rotated"  # problems of which each seed has another
+def figures(part: str, runs: Mapping[Key, Run]) -> dict[Key, dict[int, float]]:
+    """What the tables compare, after each of the marks that a run reached: regret, or missed hypervolume.
+
+    The best is the best that is known, by whatever run it was found.
+    """
+    if part == "two":
+        return {key: {mark: value for mark, value in run.at.items() if value is not None} for key, run in runs.items()}
+    places = {key: (key[0], key[2] if part == "rotated" else 0) for key in runs}  # where each seed has its own problem
     best: dict[tuple[str, int], float] = {}
-    for (problem, _, seed), run in runs.items():
-        place = (problem, seed if moves else 0)
-        lowest = min((loss for loss in run.losses if loss is not None), default=math.inf)
-        known = best.get(place, math.inf if part == "constrained" else _scale(part, *place)[0])
-        best[place] = min(known, lowest)
     for key, run in runs.items():
-        place = (key[0], key[2] if moves else 0)
-        found[key] = regret(best_so_far(run), best[place], _scale(part, *place)[1])
-    return found
+        known = best.get(places[key], math.inf if part == "constrained" else _scale(part, *places[key])[0])
+        best[places[key]] = min(known, math.inf if run.lowest is None else run.lowest)
+    return {
+        key: {mark: regret(loss, best[places[key]], _scale(part, *places[key])[1]) for mark, loss in run.at.items()}
+        for key, run in runs.items()
+    }
 
 
-def hypervolumes(runs: Mapping[tuple[str, str, int], Run]) -> dict[tuple[str, str, int], Floats]:
-    """Share of the table's hypervolume that is missed, x1000, after each tenth trial (0 in between); 0 is the whole."""
-    whole, found = {}, {}
-    for name, make in PROBLEMS["two"].items():
-        problem = make(0)
-        places = np.stack(np.unravel_index(np.arange(np.prod(problem.sizes)), problem.sizes), 1)
-        assert problem.cost is not None
-        every = np.stack([problem.loss(places), problem.cost(places)], 1)
-        low, spread = every.min(0), np.ptp(every, axis=0)
-        whole[name] = low, spread, compute_hypervolume(_front((every - low) / spread), np.ones(2))
-    for key, run in runs.items():
-        low, spread, volume = whole[key[0]]
-        points = (np.column_stack([np.array(run.losses, dtype=np.float64), run.costs]) - low) / spread
-        found[key] = 1000 * (
-            1 - np.array([compute_hypervolume(points[: end + 1], np.ones(2)) / volume for end in range(len(points))])
-        )
-    return found
-
-
-def _front(points: Floats) -> Floats:
-    ordered = points[np.lexsort((points[:, 1], points[:, 0]))]
-    lowest = np.minimum.accumulate(ordered[:, 1])
-    return ordered[np.append(True, ordered[1:, 1] < lowest[:-1])]
-
-
-def summary(found: Mapping[tuple[str, str, int], Floats]) -> list[str]:
+def summary(found: Mapping[Key, Mapping[int, float]]) -> list[str]:
     """For each method and number of trials: mean rank of its medians, and mean of the medians with an interval.
 
     n is the number of seeds, of the problem that has the fewest. A method without a run of each problem is left out.
     """
     problems = list(dict.fromkeys(problem for problem, _, _ in found))
     methods = _methods(found)
-    shown = [mark for mark in MARKS if any(len(of) >= mark for of in found.values())]
+    shown = [mark for mark in MARKS if any(mark in of for of in found.values())]
     lines = [
         "| method | " + " | ".join(f"rank @{mark} | regret @{mark}" for mark in shown) + " |",
         "|---|" + "---|" * (2 * len(shown)),
@@ -151,11 +123,9 @@ def summary(found: Mapping[tuple[str, str, int], Floats]) -> list[str]:
     return lines
 
 
-def details(found: Mapping[tuple[str, str, int], Floats], mark: int) -> list[str]:
+def details(found: Mapping[Key, Mapping[int, float]], mark: int) -> list[str]:
     """Median and interval for each problem and method after `mark` trials."""
-    methods = [
-        method for method in _methods(found) if any(len(of) >= mark for key, of in found.items() if key[1] == method)
-    ]
+    methods = [method for method in _methods(found) if any(mark in of for key, of in found.items() if key[1] == method)]
     lines = [f"| problem @{mark} | " + " | ".join(methods) + " |", "|---|" + "---|" * len(methods)]
     for problem in dict.fromkeys(problem for problem, _, _ in found):
         cells = []
@@ -167,7 +137,7 @@ def details(found: Mapping[tuple[str, str, int], Floats], mark: int) -> list[str
     return lines
 
 
-def worse_than_random(found: Mapping[tuple[str, str, int], Floats], method: str) -> list[str]:
+def worse_than_random(found: Mapping[Key, Mapping[int, float]], method: str) -> list[str]:
     """Where the median of a method is above that of random."""
     problems = dict.fromkeys(problem for problem, _, _ in found)
     worse = []
@@ -179,16 +149,13 @@ def worse_than_random(found: Mapping[tuple[str, str, int], Floats], method: str)
     return worse
 
 
-def _methods(found: Iterable[tuple[str, str, int]]) -> list[str]:
+def _methods(found: Iterable[Key]) -> list[str]:
     return sorted({method for _, method, _ in found}, key=lambda method: (method == "tensor_train", method))
 
 
-def _at(
-    found: Mapping[tuple[str, str, int], Floats], problems: Iterable[str], method: str, mark: int
-) -> list[list[float]]:
+def _at(found: Mapping[Key, Mapping[int, float]], problems: Iterable[str], method: str, mark: int) -> list[list[float]]:
     return [
-        [float(of[mark - 1]) for key, of in found.items() if key[:2] == (problem, method) and len(of) >= mark]
-        for problem in problems
+        [of[mark] for key, of in found.items() if key[:2] == (problem, method) and mark in of] for problem in problems
     ]
 
 

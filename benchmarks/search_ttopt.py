@@ -5,9 +5,10 @@ Sozykin et al., NeurIPS 2022, arXiv 2205.00293, table 1: p = 2, q = 25, rank 4, 
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from search_problems import CACHE, Floats, ackley, griewank, rastrigin
+from search_problems import Floats, ackley, griewank, rastrigin
 
 from phonefit.pipeline.progress import TerminalProgress, error_console
 
@@ -59,16 +60,15 @@ PUBLISHED: dict[str, tuple[Callable[[Floats], Floats], float, float, float, floa
 """Function, low and high end, its best value, and the published mean error."""
 
 
-def table_of_ttopt(seeds: int, only_show: bool) -> list[str]:
+def table_of_ttopt(path: Path, seeds: int, only_show: bool) -> list[str]:
     """Run what is missing and return the table."""
-    path = CACHE / "ttopt.jsonl"
     errors: dict[tuple[str, int], float] = {}
     for line in path.read_text().splitlines() if path.is_file() else ():
         one = json.loads(line)
         errors[one["function"], one["seed"]] = one["error"]
     missing = [(name, seed) for seed in range(seeds) for name in PUBLISHED if (name, seed) not in errors]
     if not only_show:
-        CACHE.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with TerminalProgress(error_console()).stage("TTOpt's table", len(missing)) as advance:
             for name, seed in missing:
                 errors[name, seed] = _error(name, seed)

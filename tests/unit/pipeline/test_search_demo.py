@@ -2,16 +2,18 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from phonefit.pipeline.errors import TrialEndedError
 from phonefit.pipeline.recipe_check import apply_overrides
+from phonefit.pipeline.search import screening_architecture
 from tests.unit.pipeline.test_several_devices import file_on, report
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from search_demo_lookup import EPOCHS, RECIPE, Entry, Stage
+from search_demo_lookup import EPOCHS, RECIPE, Entry, Screened, Stage
 from search_demo_replay import Known, Lookup, Replay, Run, hypervolume_share, point_of
 from search_demo_tables import seconds_to, share_at
 
@@ -46,7 +48,10 @@ def replay_of(*points):
         )
         entry = Entry(point, 0.8, 1e6 * (number + 1), 1e6, [0.5] * (EPOCHS + 1), stages)
         measured = report(instructions=entry.instructions)
-        known[point_of(apply_overrides(RECIPE, point))] = Known(entry, file_on(measured).artifact, Path("m"), measured)
+        artifact, recipe = file_on(measured).artifact, apply_overrides(RECIPE, point)
+        shaping, converting = [Stage("architecture", f"a{number}", 1.0)], [Stage("convert", f"r{number}", 4.0)]
+        check = Screened(SimpleNamespace(exact=number == 0), (), shaping, converting)
+        known[point_of(recipe)] = Known(entry, artifact, Path("m"), measured, check)
     lookup = Lookup(known)
     return Replay(lookup, lookup.losses(None)), [apply_overrides(RECIPE, point) for point in points]
 
@@ -71,9 +76,33 @@ def test_an_ended_training_is_paid_up_to_there_and_leaves_nothing():
     state, (first, second) = replay_of({"compress": []}, {"compress": [{"technique": "quantise"}]})
     with pytest.raises(TrialEndedError):
         state.evaluate(first, Checks(epochs=3))
-    assert state.spent == pytest.approx(6.0)
+    assert state.spent == pytest.approx(3.0)
     state.evaluate(second, Checks())
-    assert state.spent == pytest.approx(6.0 + 23.0)
+    assert state.spent == pytest.approx(3.0 + 23.0)
+
+
+class Looking(Checks):
+    """Looks at the network before training, and with `convert` at its files."""
+
+    def __init__(self, convert, inexact=True):
+        super().__init__()
+        self.convert, self.inexact = convert, inexact
+
+    def before_training(self, recipe, context, device):
+        if screening_architecture.untrained_network(recipe, context, self.inexact) and self.convert:
+            screening_architecture.expected_files(None, recipe, context, device)
+
+
+def test_a_check_before_training_is_paid_once_for_each_network():
+    state, (first, second) = replay_of({"compress": []}, {"compress": [{"technique": "quantise"}]})
+    state.evaluate(first, Looking(convert=False))
+    assert state.spent == pytest.approx(1.0 + 23.0)
+    state.evaluate(first, Looking(convert=True))
+    assert state.spent == pytest.approx(1.0 + 23.0 + 4.0)
+    state.evaluate(first, Looking(convert=True))
+    assert state.spent == pytest.approx(1.0 + 23.0 + 4.0)
+    state.evaluate(second, Looking(convert=True, inexact=False))  # its shape is not looked at
+    assert state.spent == pytest.approx(1.0 + 23.0 + 4.0 + 5.0)
 
 
 def test_what_misses_the_limit_adds_nothing():

@@ -23,15 +23,11 @@ from phonefit.device_bench.host_facts import host_info
 from phonefit.pipeline.progress import TerminalProgress, error_console
 
 SAMPLERS = ("grid", "random", "tpe", "nsga2", "tensor_train", "gp")
-SCREENED = ("tpe", "tensor_train")
-"""The samplers that rules are tried with: the default of a recipe, and the one that finds most."""
-SCREENINGS = {
-    None: tuple(rules for rules in RULES if "promotion" in rules or rules == "all"),
-    800_000: tuple(RULES),
-    400_000: tuple(RULES),
-}
-"""Limit of instructions -> rules: without a budget, and with one that a half or a quarter of the space keeps. What is
-checked of the architecture and before the device needs one."""
+SCREENED = {"tpe": tuple(RULES), "tensor_train": ("none", "architecture")}
+"""Sampler -> the rules that are tried with it: all with the default of a recipe."""
+LIMITS = {None: {"none", *(rules for rules in RULES if "promotion" in rules)}, 800_000: {*RULES}, 400_000: {*RULES}}
+"""Limit of instructions -> rules that can do something: without a budget, and with one that a half or a quarter of the
+space keeps. What is checked of the architecture and before the device needs one."""
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "search-demo.svg"
 
 
@@ -46,10 +42,11 @@ def compute(samplers: tuple[str, ...], seeds: int) -> None:
     ]
     wanted += [
         (name, rules, limit, seed)
-        for name in SCREENED
+        for name, tried in SCREENED.items()
         if name in samplers
-        for limit, tried in SCREENINGS.items()
+        for limit, possible in LIMITS.items()
         for rules in tried
+        if rules in possible
         for seed in range(seeds)
     ]
     wanted.sort(key=lambda run: run[0] == "gp")  # the dearest last

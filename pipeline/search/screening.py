@@ -115,7 +115,7 @@ class Screening:
             if counts:
                 low = compared_costs.at_least(low, file_format, network.sums, known)
                 high = compared_costs.at_most(high, file_format, network.sums, known)
-            least.append(Bounds(name, low, math.inf))
+            least.append(Bounds(name, lowered(low, network.slack), math.inf))
             most.append(high)
             sums[name] = (file_format, network.sums)
         self._filter(ARCHITECTURE, least, sums)

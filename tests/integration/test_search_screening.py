@@ -238,7 +238,7 @@ def test_what_other_networks_counted_spares_the_conversion(tmp_path, monkeypatch
             )
         )
     network = screening_architecture.Untrained(
-        checkpoint=tiny_checkpoint(tmp_path / "checkpoint"), exact=True, stored_bytes=1_000, biases=0,
+        checkpoint=tiny_checkpoint(tmp_path / "checkpoint"), slack=0.0, stored_bytes=1_000, biases=0,
         sums=layer_sums(build(len(LABELS), 8), ARCHITECTURE),
     )  # fmt: skip
     converted = []

@@ -59,6 +59,7 @@ def test_the_shipped_recipes_are_those_that_are_documented():
         "image-folder",
         "moderation",
         "moderation-vgg",
+        "moderation-vgg-pretrained",
         "own-model",
         "prune-distil-quantise",
         "style",

@@ -2,7 +2,7 @@
 
     python benchmarks/search_demo.py [build] [replay] [show] [--seeds 10] [--samplers tpe gp …]
 
-build runs each point of the space once, by run_trial, on emulator:counts: about 25 minutes of one idle core. replay
+build runs each point of the space once, by run_trial, on emulator:counts: about 40 minutes of one idle core. replay
 searches that lookup with the real loop, samplers and checks. show prints the tables and draws docs/search-demo.svg.
 Without a word all three are done. Everything is kept in .cache/benchmarks/search-demo: a killed run goes on where it
 was.

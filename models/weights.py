@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -106,8 +107,8 @@ def initialise(
 
     A head of another size than the weights' starts anew. From a checkpoint the head keeps what it knows of each label
     that is among `labels`, the network's own. Pretrained weights also go into a network of another depth or
-    width, as far as layers keep their shape; a person's own file must fit in all but the head. A pretrained head that
-    gives a number is put on the scale of `decoding`, how the task reads the network's outputs.
+    width, as far as layers keep their shape; a person's own file must fit in all but the head. A head that gives
+    a number, pretrained or a checkpoint's, is put on the scale of `decoding`, how the task reads the network's outputs.
 
     Returns:
         One sentence on what was loaded.
@@ -122,7 +123,7 @@ def initialise(
     if weights == "pretrained":
         return _load_pretrained(network, architecture, decoding)
     if Path(weights).is_dir():
-        return _load_checkpoint(network, architecture, Path(weights), labels)
+        return _load_checkpoint(network, architecture, Path(weights), labels, decoding)
     state = load_weights_file(Path(weights))
     if architecture.detector is not None:  # what is known of the features, whatever head the file has
         return _matching_sentence(network, state, Path(weights).name)
@@ -131,7 +132,9 @@ def initialise(
     return _sentence(network, set(network.state_dict()) - set(replaced), Path(weights).name, bool(replaced))
 
 
-def _load_checkpoint(network: nn.Module, architecture: Architecture, folder: Path, labels: Sequence[str]) -> str:
+def _load_checkpoint(
+    network: nn.Module, architecture: Architecture, folder: Path, labels: Sequence[str], decoding: Decoding | None
+) -> str:
     from phonefit.models.checkpoint import Checkpoint  # it imports this module
 
     checkpoint = Checkpoint(folder)
@@ -143,6 +146,9 @@ def _load_checkpoint(network: nn.Module, architecture: Architecture, folder: Pat
     same_shapes = {name: own[name].shape for name in own} == {name: before[name].shape for name in before}
     whole = tuple(labels) == checkpoint.info.labels or isinstance(checkpoint.info.decoding, EmbeddingDecoding)
     if same_shapes and whole:  # an embedding's outputs are not its labels: they serve others as well
+        read = checkpoint.info.decoding
+        if layer and _is_number(read) and _is_number(decoding):
+            before |= _rescaled(before, layer, read, decoding)
         load_strictly(network, before, str(folder))
         return f"all from a checkpoint of {architecture.family or architecture.factory}"
     state = {name: tensor for name, tensor in before.items() if not name.startswith(f"{layer}.")}
@@ -193,13 +199,25 @@ def _number_on_scale(network: nn.Module, state: Mapping[str, Tensor], decoding: 
     same = {name: tensor.shape for name, tensor in head.items()} == {
         name: tensor.shape for name, tensor in own.items() if name.startswith(f"{HEAD}.")
     }
-    if not same or not isinstance(decoding, RegressionDecoding) or decoding.reads != "output":
+    if not same or not _is_number(decoding):
         return rest
+    return rest | _rescaled(head, f"{HEAD}.output", RegressionDecoding(), decoding)
+
+
+def _is_number(decoding: Decoding | None) -> TypeGuard[RegressionDecoding]:
+    """Whether one output is read as a number by a scale and an offset."""
+    return isinstance(decoding, RegressionDecoding) and decoding.reads == "output"
+
+
+def _rescaled(
+    state: Mapping[str, Tensor], layer: str, before: RegressionDecoding, after: RegressionDecoding
+) -> dict[str, Tensor]:
+    """Weight and bias of a last layer whose output `after` reads as the number that `before` read so far."""
     # number = scale x output + offset
-    weight, bias = (head[f"{HEAD}.output.{part}"] for part in ("weight", "bias"))
-    rest[f"{HEAD}.output.weight"] = weight / decoding.scale
-    rest[f"{HEAD}.output.bias"] = (bias - decoding.offset) / decoding.scale
-    return rest
+    rescaled = {f"{layer}.weight": state[f"{layer}.weight"] * (before.scale / after.scale)}
+    if (bias := state.get(f"{layer}.bias")) is not None:
+        rescaled[f"{layer}.bias"] = (bias * before.scale + before.offset - after.offset) / after.scale
+    return rescaled
 
 
 def _matching_sentence(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from phonefit.models.artifact import Lineage
 from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
+from phonefit.models.decoding import RegressionDecoding
 from phonefit.models.errors import FileFormatError, ModelError
 from phonefit.models.factories import code_digest
 from phonefit.models.record import digest_of, file_digest, write_atomically
@@ -73,6 +74,8 @@ def finetune(recipe: Recipe, context: Context, after_epoch: AfterEpoch | None = 
         architecture.factory is not None
     ):  # in the lineage, so that other code is another checkpoint, equal weights or not
         config["factory_digest"] = factory_digest(architecture)
+    if isinstance(context.task.decoding, RegressionDecoding) and Path(recipe.model.weights).is_dir():
+        config["number_on_scale"] = True  # a result from before a checkpoint's head was put on the scale is another one
     if recipe.finetune.cached_features:
         config["cached_features_version"] = CACHED_FEATURES_VERSION
     tools = {"torch": version("torch")}

@@ -8,10 +8,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from phonefit.models.checkpoint import Checkpoint, CheckpointInfo
+from phonefit.models.decoding import RegressionDecoding
 from phonefit.models.errors import FileFormatError, ModelError
 from phonefit.models.registry import build_network
 from phonefit.models.spec import Architecture, HeadOptions
 from phonefit.models.weights import initialise, load_adapted, load_matching, load_strictly, load_weights_file
+from tests.tiny import PREPROCESS
 
 
 def small(outputs: int = 4, channels: int = 8) -> nn.Module:
@@ -133,3 +136,22 @@ def test_a_file_of_the_same_family_with_another_head(tmp_path: Path) -> None:
 def test_pretrained_without_packaged_weights_says_what_there_is(architecture: Architecture) -> None:
     with pytest.raises(ModelError, match=r"packaged: efficientnet_lite0, .*\. Give the path of a \.safetensors"):
         initialise(build_network(architecture), architecture, "pretrained")
+
+
+@pytest.mark.parametrize("family", ["mobilenet_v2", "resnet18"])
+def test_a_checkpoint_that_gives_a_number_gives_it_on_another_scale_too(tmp_path: Path, family: str) -> None:
+    wanted = Architecture(family=family, width=0.1, outputs=1, height=32, width_pixels=32)
+    before = RegressionDecoding(scale=2.0, offset=30.0, unit="years")
+    info = CheckpointInfo(
+        architecture=wanted, task="regression", labels=("age",), preprocess=PREPROCESS, decoding=before
+    )  # fmt: skip
+    torch.manual_seed(0)
+    known = Checkpoint.save(tmp_path / "known", build_network(wanted).eval(), info).load()
+    network = build_network(wanted).eval()
+    after = before.model_copy(update={"scale": 12.5, "offset": 41.0})
+    assert initialise(network, wanted, str(tmp_path / "known"), ("age",), after).startswith("all from a checkpoint")
+    pictures = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(12.5 * network(pictures) + 41.0, 2.0 * known(pictures) + 30.0)
+        initialise(network, wanted, str(tmp_path / "known"), ("age",), None)  # of a task that reads no number
+        torch.testing.assert_close(network(pictures), known(pictures))

@@ -1,7 +1,7 @@
 """Of face_age: weights in the form of the published ones, without the package; photographs whose ages are known."""
 
-import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from PIL import Image
 from phonefit.models.data.align import cropped
 from phonefit.models.families.face_age import MANIFEST
 from tests.face_photographs import FACES
+from tests.tfjs import write_tfjs_weights
 
 AGE = 40.0
 AGES = {"biden.jpg": 67.5, "obama.jpg": 51.3, "obama2.jpg": 48.1, "obama3.jpg": 48.8}
@@ -58,16 +59,11 @@ def write_weights(folder: Path) -> Path:
 
     Each layer keeps about the size of its values; the number is near `AGE`.
     """
-    random, content, entries = np.random.default_rng(0), b"", []
-    for name, shape in published_shapes().items():
+
+    def between(name: str, shape: Sequence[int]) -> tuple[float, float]:
         inputs = 9 if "depthwise" in name else math.prod(shape[:-1])
         widest = 0.2 if name.endswith("bias") else 2.0 / math.sqrt(inputs)
         middle = AGE if name == "fc/age/bias" else 0.0
-        quantization = {"dtype": "uint8", "scale": 2 * widest / 255, "min": middle - widest}
-        entries.append({"name": name, "shape": shape, "dtype": "float32", "quantization": quantization})
-        content += random.integers(0, 256, shape, dtype=np.uint8).tobytes()
-    manifest = folder / MANIFEST
-    manifest.parent.mkdir(parents=True)
-    (manifest.parent / "part.bin").write_bytes(content)
-    manifest.write_text(json.dumps([{"weights": entries, "paths": ["part.bin"]}]))
-    return manifest
+        return middle - widest, middle + widest
+
+    return write_tfjs_weights(folder / MANIFEST, published_shapes(), between)

@@ -1,7 +1,5 @@
 """The published weights of face_resnet: the same function as published, and real photographs told apart."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -17,6 +15,7 @@ from phonefit.models.spec import Architecture
 from phonefit.models.tfjs_weights import load_tfjs
 from phonefit.models.weights import initialise
 from tests.face_photographs import FACES, FOLDER, write_photographs
+from tests.tfjs import write_tfjs_weights
 
 SPEC = model_spec("face_resnet")
 ARCHITECTURE = Architecture(family="face_resnet", outputs=128, height=150, width_pixels=150)
@@ -43,23 +42,11 @@ def published_shapes():
 
 def write_weights(folder):
     """Random weights of the published form, in integers of 8 bits."""
-    random, content, entries = np.random.default_rng(0), b"", []
-    for name, shape in published_shapes().items():
-        low, scale = (0.5, 1 / 255) if name.endswith("scale/weights") else (-0.05, 0.1 / 255)
-        entries.append(
-            {
-                "name": name,
-                "shape": shape,
-                "dtype": "float32",
-                "quantization": {"dtype": "uint8", "scale": scale, "min": low},
-            }
-        )
-        content += random.integers(0, 256, shape, dtype=np.uint8).tobytes()
-    manifest = folder / MANIFEST
-    manifest.parent.mkdir(parents=True)
-    (manifest.parent / "part.bin").write_bytes(content)
-    manifest.write_text(json.dumps([{"weights": entries, "paths": ["part.bin"]}]))
-    return manifest
+    return write_tfjs_weights(
+        folder / MANIFEST,
+        published_shapes(),
+        lambda name, shape: (0.5, 1.5) if name.endswith("scale/weights") else (-0.05, 0.05),
+    )
 
 
 def as_published(weights, pictures):

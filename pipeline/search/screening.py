@@ -87,7 +87,8 @@ class Screening:
         if network is None:
             return
         judged = config.architecture != "off" and (network.exact or config.architecture == "declared")
-        if self._told_by_others(network) if judged else not self._compares():
+        needless = self._told_by_others(network) if judged else not self._compares()
+        if needless:
             return
         with self._timed():
             self.expected = expected_files(network, recipe, context, device)

@@ -30,7 +30,6 @@ from phonefit.pipeline.finetune import architecture_of, factory_digest
 from phonefit.pipeline.measure import measure
 from phonefit.pipeline.recipe import Recipe
 from phonefit.pipeline.recipe_steps import DecomposeConfig, DistilConfig, PruneConfig, StepConfig
-from phonefit.pipeline.result import file_name
 from phonefit.pipeline.search.latency_predictor import LayerSums, layer_sums
 from phonefit.pipeline.search.outcome import counts_alone
 
@@ -171,7 +170,7 @@ def expected_files(untrained: Untrained, recipe: Recipe, context: Context, devic
             report = measure(artifact, path, device, recipe.bench, context, limit)[1] if counts else None
             files.append(
                 ExpectedFile(
-                    name=file_name("compressed" if recipe.steps else "original", artifact),
+                    name=untrained.name(runtime, recipe),
                     artifact=artifact,
                     slack=untrained.slack,
                     planned_memory=planned_memory(path, runtime),

@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--part functions tables …] [--seeds 10] [--evaluations 200] [--methods tensor_train …]
 
-Every run is a line of benchmarks/results/search/PART.jsonl: a killed benchmark goes on where it was, and more seeds can
+Every run is a line of benchmarks/search_results/PART.jsonl: a killed benchmark goes on where it was, and more seeds can
 be added later. `--show` only prints what is there; `--results` takes another folder, for trying things. What must be
 installed for it is said in search_problems.py. Run it with OPENBLAS_NUM_THREADS=1: more threads are slower on matrices
 of this size.

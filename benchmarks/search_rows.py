@@ -1,6 +1,6 @@
 """Runs of benchmarks/search.py on disk, their regrets and intervals, and the tables made of them.
 
-benchmarks/results/search/PART.jsonl holds a line for each run: see `Run` in search_methods.py. Lines are only added; of
+benchmarks/search_results/PART.jsonl holds a line for each run: see `Run` in search_methods.py. Lines are only added; of
 runs with the same problem, method, seed and version the longest counts.
 """
 
@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from search_methods import MARKS, VERSIONS, Run
 from search_problems import PROBLEMS, best_known, random_points
 
-RESULTS = Path(__file__).resolve().parent / "results" / "search"
+RESULTS = Path(__file__).resolve().parent / "search_results"
 _DRAWS = 2000
 
 Key = tuple[str, str, int]

@@ -64,13 +64,14 @@ def evaluate_file(artifact: Artifact, model: Path, side: Side, context: Context)
                 inputs = context.data.inputs(side, start, min(start + BATCH, len(targets)))
                 outputs.append(run_samples(session, inputs))
                 advance(len(inputs))
-        joined, task = np.concatenate(outputs), context.task.read_by(artifact.decoding)
-        if side == "validation":
-            task = task.calibrated(joined, targets)
-        np.save(destination / OUTPUTS_FILE, joined)
-        if task.decoding is not None:
-            ChosenDecoding(decoding=task.decoding).save(destination / DECODING_FILE)
-        metrics = metrics_with_interval(task, joined, targets)
+            advance(0, "judging")  # which takes seconds where an interval is that of average precisions
+            joined, task = np.concatenate(outputs), context.task.read_by(artifact.decoding)
+            if side == "validation":
+                task = task.calibrated(joined, targets)
+            np.save(destination / OUTPUTS_FILE, joined)
+            if task.decoding is not None:
+                ChosenDecoding(decoding=task.decoding).save(destination / DECODING_FILE)
+            metrics = metrics_with_interval(task, joined, targets)
         write_atomically(destination / "metrics.json", json.dumps(dict(metrics), sort_keys=True).encode())
 
     config: dict[str, JsonValue] = {"side": side, "task": context.task_identity}

@@ -131,6 +131,9 @@ def _quantizer(quantisation: Quantisation) -> Any:
     class ClampedQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
         """XNNPACK's quantiser, with ranges after ReLU6, padding in convolutions, and float where it is asked."""
 
+        # Batch norms in training are not in this graph, and to look for them takes seconds.
+        SUPPORTED_PATTERNS = [each for each in XNNPACKQuantizer.SUPPORTED_PATTERNS if not each.is_qat]  # noqa: RUF012
+
         def annotate(self, model: "GraphModule") -> "GraphModule":
             annotate_clamped(model, config, wanted)
             annotated: GraphModule = super().annotate(model)

@@ -113,9 +113,9 @@ KINDS = [
     pytest.param(Kind(emulated_phone, **CLOCKED, limits_memory=True), id="emulator", marks=PHONE),
     pytest.param(Kind(over_adb, repeats_within=0.005), id="adb", marks=PHONE),
     pytest.param(Kind(stand_in_phone), id="adb-stand-in", marks=EMULATOR),
-    # The other runtimes are run in tests/device/test_app.py. Asking for the result takes time of the phone's one core.
+    # The other runtimes are run in tests/device/test_app.py. Asking for the result takes time of its one core.
     pytest.param(
-        Kind(by_the_app, repeats_within=0.5, sends_outputs=False, chooses_cores=False, runtimes=("onnx",)),
+        Kind(by_the_app, sends_outputs=False, chooses_cores=False, runtimes=("onnx",)),
         id="app-stand-in",
         marks=PHONE,
     ),

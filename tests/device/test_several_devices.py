@@ -9,7 +9,7 @@ import yaml
 from phonefit.pipeline.result import TrialResult
 from tests.integration.test_main_path import phonefit, write_recipe
 
-pytestmark = pytest.mark.emulator
+pytestmark = [pytest.mark.emulator, pytest.mark.xdist_group("several_devices")]  # its fixtures take long
 A76, A55 = "emulator:counts:core=cortex-a76", "emulator:counts:core=cortex-a55"
 RECIPE = {
     "compress": [],

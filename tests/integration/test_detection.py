@@ -29,6 +29,8 @@ from phonefit.pipeline.convert.parity import measure_parity
 from phonefit.pipeline.run import run
 from tests.tiny import LABELS, PREPROCESS, SIZE, TinyPictures, tiny_context
 
+pytestmark = pytest.mark.xdist_group("detection")  # its fixtures take long
+
 PICTURES, SIDE = 80, 64
 STRIDES = (8, 16)
 

@@ -20,6 +20,8 @@ from phonefit.pipeline.cli import app
 from phonefit.pipeline.run import run
 from tests.tiny import SIZE, build
 
+pytestmark = pytest.mark.xdist_group("embedding")  # its fixtures take long
+
 PERSONS, EACH = 24, 6
 
 

@@ -15,6 +15,7 @@ from phonefit.models.checkpoint import Checkpoint
 from phonefit.pipeline.result import TrialResult
 from tests.tiny import SIZE, write_folder
 
+pytestmark = pytest.mark.xdist_group("main_path")  # its fixtures take long
 ROOT = Path(__file__).parents[2]
 RECIPE = {
     "name": "tiny",

@@ -16,6 +16,8 @@ from phonefit.pipeline.search.study import search
 from phonefit.pipeline.tables import trial_table
 from tests.tiny import SIZE, write_folder
 
+pytestmark = pytest.mark.xdist_group("planner")  # its fixtures take long
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

@@ -13,6 +13,8 @@ from tests.size_artifacts import write_artifacts
 from tests.size_fuzz import damaged, judged, of_anatomy, reference
 from tests.size_mutations import HARMLESS, REGRESSIONS
 
+pytestmark = pytest.mark.xdist_group("size_anatomy")  # its fixtures take long
+
 FUZZED = 600  # benchmarks/fuzz_anatomy.py goes on to ten thousand
 SUFFIXES = {".pte": "executorch", ".tflite": "tflite", ".onnx": "onnx"}
 

@@ -20,6 +20,8 @@ from phonefit.pipeline.size.baseline import load_baseline, load_lock
 from tests.foreign_models import small_model
 from tests.tiny import SIZE, write_folder
 
+pytestmark = pytest.mark.xdist_group("size_gate")  # its fixtures take long
+
 ROOT = Path(__file__).parents[2]
 NAMES = {f"tiny/{variant}{suffix}" for variant in ("original", "compressed") for suffix in SUFFIXES.values()}
 

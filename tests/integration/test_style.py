@@ -16,6 +16,8 @@ from phonefit.models.tasks.style_picture import style_picture
 from phonefit.pipeline.run import run
 from tests.style_case import tiny_vgg
 
+pytestmark = pytest.mark.xdist_group("style")  # its fixtures take long
+
 SIZE = 32
 PICTURES = 48
 STEPS = [

@@ -18,6 +18,8 @@ from phonefit.pipeline.tables import trial_table
 from phonefit.pipeline.tables_quality import quality_tables
 from tests.tiny import SIZE
 
+pytestmark = pytest.mark.xdist_group("tasks")  # its fixtures take long
+
 PICTURES = 90
 STEPS = [
     {"technique": "prune", "ratio": 0.2, "round_to": 4, "criterion": "taylor", "recover": {"epochs": 1}},

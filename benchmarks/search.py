@@ -109,7 +109,8 @@ def main(arguments: list[str]) -> int:
             print("\n".join(table), flush=True)
             continue
         if not options.show:
-            methods = tuple(options.methods or METHODS_OF.get(part, DEFAULT_METHODS))
+            fit = METHODS_OF.get(part, tuple(METHODS))
+            methods = tuple(each for each in options.methods or METHODS_OF.get(part, DEFAULT_METHODS) if each in fit)
             compute(part, path, methods, seeds, options.evaluations)
         show(part, path)
     return 0

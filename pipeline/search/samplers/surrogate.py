@@ -25,7 +25,7 @@ Indices = NDArray[np.intp]
 # Behind the lengths, one an axis: interaction r, smoothness w, amplitudes a and b, length of Gauss to that of Matern,
 # noise. Mean and standard deviation of a normal prior, for the logarithm, or the logit of r and w.
 _LENGTH = (-0.5, 1.0)
-_OTHERS = ((0.0, 1.5), (0.7, 1.5), (0.3, 1.0), (-2.0, 1.5), (0.7, 0.7), (-6.0, 2.0))
+_OTHERS = ((0.0, 1.5), (2.0, 1.5), (0.3, 1.0), (-2.0, 1.5), (0.7, 0.7), (-6.0, 2.0))
 _BOUNDS = ((-5.0, 4.0), (-4.0, 6.0), (-6.0, 4.0), (-8.0, 4.0), (-1.0, 3.0), (-12.0, 0.0))
 _LENGTH_BOUNDS = (-3.0, 3.0)
 _INTERACTION, _SMOOTHNESS, _PRODUCT, _GAUSS, _RATIO, _NOISE = range(6)

@@ -69,8 +69,8 @@ class TensorTrainSampler(WholeSpaceSampler):
 
     1. Parameters become axes. Numbers with up to 64 values, and categories that are numbers in order, are exact levels
        with an order; other categories are levels without one; what is left is continuous.
-    2. The first max(4, min(7, axes // 2 + 2)) trials: the middle of all axes, as people choose ranges around what they
-       believe in, then a scrambled Sobol sequence (Owen 1998): every level of every axis comes up equally often.
+    2. The first min(8, axes + 2) trials: the middle of all axes, as people choose ranges around what they believe in,
+       then a scrambled Sobol sequence (Owen 1998): every level of every axis comes up equally often.
     3. Values are standardised and made more normal by a Yeo-Johnson transform (Biometrika 87, 2000). Failed trials are
        left out, pruned ones count with their last report, and with the constraints that they are known to miss. Of
        more than 400 trials, the best half and the latest.
@@ -129,7 +129,7 @@ class TensorTrainSampler(WholeSpaceSampler):
 
 def first_trials(axes: int) -> int:
     """Number of trials before the first model."""
-    return max(4, min(7, axes // 2 + 2))
+    return min(8, axes + 2)
 
 
 def _first_seed(study: Study, trial: FrozenTrial, seed: int) -> int:

@@ -1,9 +1,11 @@
 """Functions of a person's own code, named as "package.module:function": finding them, and noticing when they change."""
 
 import importlib
+import os
 import sys
 import sysconfig
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -68,5 +70,10 @@ def _source(module: ModuleType | None) -> Path | None:
 
 def _is_installed(source: Path) -> bool:
     """Whether a module belongs to Python or to an installed package."""
-    libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return "site-packages" in source.parts or any(source.is_relative_to(library) for library in libraries)
+    return "site-packages" in source.parts or str(source).startswith(_libraries())
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    """The folders of Python's and of installed modules, each with a separator at its end; thousands ask for them."""
+    return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))

@@ -230,6 +230,8 @@ class _Stream:
                 self._sync()
             elif service.startswith("shell,v2"):
                 self._shell(service.partition(":")[2])
+            elif service.startswith("exec:"):
+                self._exec(service.partition(":")[2])
             self.connection.send(_CLSE, self.number, self.peer)
         self.connection.streams.pop(self.number, None)
 
@@ -296,6 +298,17 @@ class _Stream:
         code = process.wait()
         if device.truncate is None or device.truncate not in bare:
             self._packet(_EXIT, bytes((code if code >= 0 else 128 - code,)))
+
+    def _exec(self, line: str) -> None:
+        """A scripted reply on a bare stream, as to an APK that is streamed to `cmd package install -S SIZE`.
+
+        What is streamed is read first: a host whose stream is closed while it still writes may wait for ever.
+        """
+        device, words = self.connection.device, shlex.split(line)
+        device.commands.append(line)
+        if "-S" in words:
+            self._read(int(words[words.index("-S") + 1]))
+        self._write((device.reply(words) or (127, f"/system/bin/sh: {words[0]}: not found\n"))[1].encode())
 
     def _pump(self, kind: int, pipe: object, command: str) -> None:
         with contextlib.suppress(OSError, EOFError):

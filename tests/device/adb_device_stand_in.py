@@ -6,6 +6,7 @@ and attributes. Protocol: AOSP, packages/modules/adb, protocol.txt, SYNC.TXT and
 """
 
 import contextlib
+import itertools
 import os
 import queue
 import shlex
@@ -151,6 +152,7 @@ class _Connection:
     def __init__(self, device: AdbDeviceStandIn, peer: socket.socket) -> None:
         self.device, self.peer = device, peer
         self.streams: dict[int, _Stream] = {}
+        self._numbers = itertools.count(1)  # none twice: the thread of an ended stream still removes its number
         self._sending = threading.Lock()
 
     def serve(self) -> None:
@@ -192,7 +194,7 @@ class _Connection:
         elif command == _AUTH and not self.device.authorised and first != 3:
             self.send(_AUTH, _TOKEN, 0, bytes(20))
         elif command == _OPEN:
-            number = max(self.streams, default=0) + 1
+            number = next(self._numbers)
             stream = self.streams[number] = _Stream(self, number, first)
             self.send(_OKAY, number, first)
             threading.Thread(target=stream.serve, args=(data.rstrip(b"\0").decode(),), daemon=True).start()

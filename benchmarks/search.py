@@ -4,8 +4,8 @@
 
 Every run is a line of benchmarks/search_results/PART.jsonl: a killed benchmark goes on where it was, and more seeds can
 be added later. `--show` only prints what is there; `--results` takes another folder, for trying things. What must be
-installed for it is said in search_problems.py. Run it with OPENBLAS_NUM_THREADS=1: more threads are slower on matrices
-of this size.
+installed for it is said in search_problems.py. Run it with OPENBLAS_NUM_THREADS=1 and OMP_NUM_THREADS=1: more threads
+are slower on matrices of this size.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
     """Compute and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=EVERY, default=EVERY)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, help="those that fit the part, if nothing is said")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="what does not fit a part is left out there")
     parser.add_argument("--seeds", type=int, default=10, help="seeds first, first + 1, …")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--evaluations", type=int, default=200, help="trials of each run")

@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
 	@touch $@
 
-demo: $(STAMP) ## The main job on real photographs: fine-tune, compress, convert, measure, search (about 10 minutes)
+demo: $(STAMP) ## The main job on real photographs: fine-tune, compress, convert, measure, search (10 to 15 minutes)
 	$(BIN)/phonefit run demo $(ARGS)
 
 test: $(STAMP) $(PHOTOS) ## All tests, in parallel; ARGS="-k name" selects
